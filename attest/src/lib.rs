@@ -1,0 +1,1 @@
+//! Evidence, event log, appraisal, and the program bulla-attest

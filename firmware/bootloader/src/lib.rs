@@ -1,0 +1,1 @@
+//! The bootloader: measures and enters a kernel

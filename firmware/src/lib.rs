@@ -1,0 +1,1 @@
+//! The in-guest images (firmware, bootloader, tenant), built and embedded

@@ -1,0 +1,1 @@
+//! The firmware: first link of the measured chain

@@ -1,0 +1,1 @@
+//! The bulla monitor: machine, KVM backend, measured start, and the program bulla
