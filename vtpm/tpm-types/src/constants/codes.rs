@@ -1,0 +1,208 @@
+//! Command codes, response codes, structure tags (Part 2, 6.5, 6.6, 6.9, 6.10).
+
+use core::fmt;
+
+/// TPM_CC_* values (Part 2, 6.5.2).
+#[expect(missing_docs, reason = "each constant is the command code of that name")]
+pub mod cc {
+    pub const CREATE_PRIMARY: u32 = 0x0000_0131;
+    pub const INCREMENTAL_SELF_TEST: u32 = 0x0000_0142;
+    pub const SELF_TEST: u32 = 0x0000_0143;
+    pub const STARTUP: u32 = 0x0000_0144;
+    pub const SHUTDOWN: u32 = 0x0000_0145;
+    pub const STIR_RANDOM: u32 = 0x0000_0146;
+    pub const EVENT_SEQUENCE_COMPLETE: u32 = 0x0000_0185;
+    pub const PCR_EVENT: u32 = 0x0000_013c;
+    pub const PCR_RESET: u32 = 0x0000_013d;
+    pub const SEQUENCE_COMPLETE: u32 = 0x0000_013e;
+    pub const QUOTE: u32 = 0x0000_0158;
+    pub const SEQUENCE_UPDATE: u32 = 0x0000_015c;
+    pub const FLUSH_CONTEXT: u32 = 0x0000_0165;
+    pub const READ_PUBLIC: u32 = 0x0000_0173;
+    pub const START_AUTH_SESSION: u32 = 0x0000_0176;
+    pub const GET_CAPABILITY: u32 = 0x0000_017a;
+    pub const GET_RANDOM: u32 = 0x0000_017b;
+    pub const GET_TEST_RESULT: u32 = 0x0000_017c;
+    pub const HASH: u32 = 0x0000_017d;
+    pub const PCR_READ: u32 = 0x0000_017e;
+    pub const READ_CLOCK: u32 = 0x0000_0181;
+    pub const PCR_EXTEND: u32 = 0x0000_0182;
+    pub const HASH_SEQUENCE_START: u32 = 0x0000_0186;
+}
+
+/// TPM_ST_* values (Part 2, 6.9).
+#[expect(missing_docs, reason = "each constant is the structure tag of that name")]
+pub mod st {
+    pub const RSP_COMMAND: u16 = 0x00c4;
+    pub const NO_SESSIONS: u16 = 0x8001;
+    pub const SESSIONS: u16 = 0x8002;
+    pub const ATTEST_NV: u16 = 0x8014;
+    pub const ATTEST_COMMAND_AUDIT: u16 = 0x8015;
+    pub const ATTEST_SESSION_AUDIT: u16 = 0x8016;
+    pub const ATTEST_CERTIFY: u16 = 0x8017;
+    pub const ATTEST_QUOTE: u16 = 0x8018;
+    pub const ATTEST_TIME: u16 = 0x8019;
+    pub const ATTEST_CREATION: u16 = 0x801a;
+    pub const ATTEST_NV_DIGEST: u16 = 0x801c;
+    pub const CREATION: u16 = 0x8021;
+    pub const HASHCHECK: u16 = 0x8024;
+}
+
+/// TPM_SU (Part 2, 6.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartupType {
+    /// TPM_SU_CLEAR.
+    Clear,
+    /// TPM_SU_STATE.
+    State,
+}
+
+impl StartupType {
+    /// The number on the wire.
+    #[must_use]
+    pub const fn id(self) -> u16 {
+        match self {
+            Self::Clear => 0,
+            Self::State => 1,
+        }
+    }
+}
+
+/// TPM_RC: a response code (Part 2, 6.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rc(pub u32);
+
+/// TPM_RC_P: the number of a format-one code is a parameter's.
+const P: u32 = 0x040;
+/// TPM_RC_S: the number of a format-one code is a session's.
+const S: u32 = 0x800;
+/// RC_FMT1.
+const FMT1: u32 = 0x080;
+
+impl Rc {
+    /// Whether the command succeeded.
+    #[must_use]
+    pub const fn is_success(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether this is a format-one code, which can name a handle, parameter or session.
+    #[must_use]
+    pub const fn is_format_one(self) -> bool {
+        self.0 & FMT1 != 0
+    }
+
+    /// This code for parameter `n` (from 1); a format-zero code stays as it is.
+    #[must_use]
+    pub const fn parameter(self, n: usize) -> Self {
+        if self.is_format_one() { Self(self.0 | P | ((n as u32 & 0xf) << 8)) } else { self }
+    }
+
+    /// This code for handle `n` (from 1); a format-zero code stays as it is.
+    #[must_use]
+    pub const fn handle(self, n: usize) -> Self {
+        if self.is_format_one() { Self(self.0 | ((n as u32 & 0x7) << 8)) } else { self }
+    }
+
+    /// This code for session `n` (from 1); a format-zero code stays as it is.
+    #[must_use]
+    pub const fn session(self, n: usize) -> Self {
+        if self.is_format_one() { Self(self.0 | S | ((n as u32 & 0x7) << 8)) } else { self }
+    }
+
+    /// The code without the number of its handle, parameter or session.
+    #[must_use]
+    pub const fn base(self) -> Self {
+        if self.is_format_one() { Self(self.0 & 0x0bf) } else { self }
+    }
+}
+
+impl fmt::Display for Rc {
+    /// The code in hexadecimal, with what it is about: `0x1d5 (parameter 1)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TPM_RC {:#05x}", self.0)?;
+        if !self.is_format_one() {
+            return Ok(());
+        }
+        let n = (self.0 >> 8) & 0xf;
+        if self.0 & P != 0 {
+            write!(f, " (parameter {n})")
+        } else if n & 8 != 0 {
+            write!(f, " (session {})", n & 7)
+        } else if n != 0 {
+            write!(f, " (handle {n})")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// TPM_RC_* values (Part 2, 6.6.3).
+#[expect(missing_docs, reason = "each constant is the response code of that name")]
+pub mod rc {
+    use super::{FMT1, Rc};
+
+    const VER1: u32 = 0x100;
+    const WARN: u32 = 0x900;
+
+    pub const SUCCESS: Rc = Rc(0);
+    pub const BAD_TAG: Rc = Rc(0x01e);
+
+    pub const INITIALIZE: Rc = Rc(VER1);
+    pub const FAILURE: Rc = Rc(VER1 + 0x01);
+    pub const SEQUENCE: Rc = Rc(VER1 + 0x03);
+    pub const DISABLED: Rc = Rc(VER1 + 0x20);
+    pub const EXCLUSIVE: Rc = Rc(VER1 + 0x21);
+    pub const AUTH_TYPE: Rc = Rc(VER1 + 0x24);
+    pub const AUTH_MISSING: Rc = Rc(VER1 + 0x25);
+    pub const POLICY: Rc = Rc(VER1 + 0x26);
+    pub const PCR: Rc = Rc(VER1 + 0x27);
+    pub const UPGRADE: Rc = Rc(VER1 + 0x2d);
+    pub const AUTH_UNAVAILABLE: Rc = Rc(VER1 + 0x2f);
+    pub const REBOOT: Rc = Rc(VER1 + 0x30);
+    pub const COMMAND_SIZE: Rc = Rc(VER1 + 0x42);
+    pub const COMMAND_CODE: Rc = Rc(VER1 + 0x43);
+    pub const AUTHSIZE: Rc = Rc(VER1 + 0x44);
+    pub const AUTH_CONTEXT: Rc = Rc(VER1 + 0x45);
+    pub const NEEDS_TEST: Rc = Rc(VER1 + 0x53);
+    pub const NO_RESULT: Rc = Rc(VER1 + 0x54);
+
+    pub const ASYMMETRIC: Rc = Rc(FMT1 + 0x01);
+    pub const ATTRIBUTES: Rc = Rc(FMT1 + 0x02);
+    pub const HASH: Rc = Rc(FMT1 + 0x03);
+    pub const VALUE: Rc = Rc(FMT1 + 0x04);
+    pub const HIERARCHY: Rc = Rc(FMT1 + 0x05);
+    pub const KEY_SIZE: Rc = Rc(FMT1 + 0x07);
+    pub const MODE: Rc = Rc(FMT1 + 0x09);
+    pub const TYPE: Rc = Rc(FMT1 + 0x0a);
+    pub const HANDLE: Rc = Rc(FMT1 + 0x0b);
+    pub const KDF: Rc = Rc(FMT1 + 0x0c);
+    pub const RANGE: Rc = Rc(FMT1 + 0x0d);
+    pub const AUTH_FAIL: Rc = Rc(FMT1 + 0x0e);
+    pub const NONCE: Rc = Rc(FMT1 + 0x0f);
+    pub const SCHEME: Rc = Rc(FMT1 + 0x12);
+    pub const SIZE: Rc = Rc(FMT1 + 0x15);
+    pub const SYMMETRIC: Rc = Rc(FMT1 + 0x16);
+    pub const TAG: Rc = Rc(FMT1 + 0x17);
+    pub const SELECTOR: Rc = Rc(FMT1 + 0x18);
+    pub const INSUFFICIENT: Rc = Rc(FMT1 + 0x1a);
+    pub const SIGNATURE: Rc = Rc(FMT1 + 0x1b);
+    pub const KEY: Rc = Rc(FMT1 + 0x1c);
+    pub const INTEGRITY: Rc = Rc(FMT1 + 0x1f);
+    pub const TICKET: Rc = Rc(FMT1 + 0x20);
+    pub const RESERVED_BITS: Rc = Rc(FMT1 + 0x21);
+    pub const BAD_AUTH: Rc = Rc(FMT1 + 0x22);
+    pub const POLICY_CC: Rc = Rc(FMT1 + 0x24);
+    pub const CURVE: Rc = Rc(FMT1 + 0x26);
+
+    pub const OBJECT_MEMORY: Rc = Rc(WARN + 0x02);
+    pub const SESSION_MEMORY: Rc = Rc(WARN + 0x03);
+    pub const SESSION_HANDLES: Rc = Rc(WARN + 0x05);
+    pub const LOCALITY: Rc = Rc(WARN + 0x07);
+    pub const CANCELED: Rc = Rc(WARN + 0x09);
+    pub const TESTING: Rc = Rc(WARN + 0x0a);
+    pub const REFERENCE_H0: Rc = Rc(WARN + 0x10);
+    pub const REFERENCE_S0: Rc = Rc(WARN + 0x18);
+    pub const LOCKOUT: Rc = Rc(WARN + 0x21);
+    pub const RETRY: Rc = Rc(WARN + 0x22);
+}

@@ -1,0 +1,94 @@
+//! Hash functions by TPM algorithm.
+
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
+
+use crate::buffers::{Ha, List};
+use crate::constants::HashAlg;
+use crate::pcr::DigestValues;
+
+/// A running hash of one algorithm.
+#[derive(Clone)]
+#[expect(missing_docs, reason = "the variants are the algorithms of those names")]
+pub enum Hasher {
+    Sha1(Sha1),
+    Sha256(Sha256),
+    Sha384(Sha384),
+    Sha512(Sha512),
+}
+
+impl core::fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Hasher({})", self.alg())
+    }
+}
+
+impl Hasher {
+    /// Starts a hash.
+    #[must_use]
+    pub fn new(alg: HashAlg) -> Self {
+        match alg {
+            HashAlg::Sha1 => Self::Sha1(Sha1::new()),
+            HashAlg::Sha256 => Self::Sha256(Sha256::new()),
+            HashAlg::Sha384 => Self::Sha384(Sha384::new()),
+            HashAlg::Sha512 => Self::Sha512(Sha512::new()),
+        }
+    }
+
+    /// The algorithm.
+    #[must_use]
+    pub fn alg(&self) -> HashAlg {
+        match self {
+            Self::Sha1(_) => HashAlg::Sha1,
+            Self::Sha256(_) => HashAlg::Sha256,
+            Self::Sha384(_) => HashAlg::Sha384,
+            Self::Sha512(_) => HashAlg::Sha512,
+        }
+    }
+
+    /// Adds data.
+    pub fn update(&mut self, data: &[u8]) {
+        match self {
+            Self::Sha1(h) => h.update(data),
+            Self::Sha256(h) => h.update(data),
+            Self::Sha384(h) => h.update(data),
+            Self::Sha512(h) => h.update(data),
+        }
+    }
+
+    /// The digest of everything added.
+    #[must_use]
+    pub fn finish(self) -> Ha {
+        let mut ha = Ha::zero(self.alg());
+        let out = ha.as_bytes_mut();
+        match self {
+            Self::Sha1(h) => out.copy_from_slice(&h.finalize()),
+            Self::Sha256(h) => out.copy_from_slice(&h.finalize()),
+            Self::Sha384(h) => out.copy_from_slice(&h.finalize()),
+            Self::Sha512(h) => out.copy_from_slice(&h.finalize()),
+        }
+        ha
+    }
+}
+
+/// The digest of the concatenation of `parts`.
+#[must_use]
+pub fn digest(alg: HashAlg, parts: &[&[u8]]) -> Ha {
+    let mut h = Hasher::new(alg);
+    parts.iter().for_each(|p| h.update(p));
+    h.finish()
+}
+
+/// The digests of `data` in each of [`HashAlg::BANKS`].
+#[must_use]
+pub fn digest_banks(data: &[u8]) -> DigestValues {
+    List::from_slice(&HashAlg::BANKS.map(|alg| digest(alg, &[data]))).unwrap_or_default()
+}
+
+/// The value of a PCR of value `old` after extending it with `new` (Part 1, 17.2).
+///
+/// `None` when the two are of different banks.
+#[must_use]
+pub fn extend(old: &Ha, new: &Ha) -> Option<Ha> {
+    (old.alg() == new.alg()).then(|| digest(old.alg(), &[old.as_bytes(), new.as_bytes()]))
+}
