@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{self, Child, Command, Stdio};
 use std::thread;
@@ -43,7 +44,9 @@ impl VtpmProcess {
             .env_clear()
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            .stderr(Stdio::inherit());
+            .stderr(Stdio::inherit())
+            // A group of its own: an interrupt typed at the monitor is the monitor's to handle.
+            .process_group(0);
         if from_main_thread() {
             command.args(["--parent", &process::id().to_string()]);
         }

@@ -1,0 +1,68 @@
+//! The system calls that are left.
+
+use std::collections::BTreeMap;
+use std::os::fd::RawFd;
+
+use libc::c_long;
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
+
+/// What an allowed call's argument has to be: index, and the whole value.
+type Argument = (u8, SeccompCmpArgLen, u64);
+
+const STDERR: u64 = 2;
+
+/// Builds the filter: any call that is not in the list below, or not with these arguments, or not through the
+/// native system call interface, kills the process (SIGSYS).
+pub(super) fn program(socket: RawFd) -> Result<BpfProgram, BackendError> {
+    let fd = |fd: u64| (0, SeccompCmpArgLen::Dword, fd);
+    let int = |index, value: i32| (index, SeccompCmpArgLen::Dword, u64::from(value.cast_unsigned()));
+    let socket = u64::from(socket.cast_unsigned());
+
+    let rules: [(c_long, &[&[Argument]]); 15] = [
+        // The conversation with the monitor, and last words.
+        (libc::SYS_read, &[&[fd(socket)]]),
+        (libc::SYS_write, &[&[fd(socket)], &[fd(STDERR)]]),
+        // What the engine needs of the host.
+        (libc::SYS_getrandom, &[]),
+        // Where the vDSO cannot read the clock itself.
+        (libc::SYS_clock_gettime, &[]),
+        // The allocator: private anonymous memory that is never executable. A page's rights cannot be
+        // changed afterwards either: mprotect is not here.
+        (libc::SYS_brk, &[]),
+        (
+            libc::SYS_mmap,
+            &[&[int(2, libc::PROT_READ | libc::PROT_WRITE), int(3, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS)]],
+        ),
+        (libc::SYS_mremap, &[&[int(3, libc::MREMAP_MAYMOVE)]]),
+        (libc::SYS_munmap, &[]),
+        (libc::SYS_madvise, &[&[int(2, libc::MADV_DONTNEED)], &[int(2, libc::MADV_FREE)]]),
+        // The C library's one-time initialisation wakes waiters that a single thread does not have.
+        (libc::SYS_futex, &[&[int(1, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG)]]),
+        // Back from Rust's handler of stack overflows, and its end.
+        (libc::SYS_rt_sigreturn, &[]),
+        (libc::SYS_sigaltstack, &[]),
+        // After a stop and a continue.
+        (libc::SYS_restart_syscall, &[]),
+        (libc::SYS_exit, &[]),
+        (libc::SYS_exit_group, &[]),
+    ];
+
+    let mut map = BTreeMap::new();
+    for (call, alternatives) in rules {
+        let rules: Result<Vec<_>, _> = alternatives.iter().map(|all| rule(all)).collect();
+        map.insert(call, rules?);
+    }
+    SeccompFilter::new(map, SeccompAction::KillProcess, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?
+        .try_into()
+}
+
+fn rule(arguments: &[Argument]) -> Result<SeccompRule, BackendError> {
+    let conditions: Result<Vec<_>, _> = arguments
+        .iter()
+        .map(|(index, length, value)| SeccompCondition::new(*index, length.clone(), SeccompCmpOp::Eq, *value))
+        .collect();
+    SeccompRule::new(conditions?)
+}
