@@ -1,0 +1,32 @@
+//! The devices of bulla's machine, and the buses they are on.
+//!
+//! Each device is built with what it needs injected (a clock, an interrupt line, a writer, a backend) and keeps three
+//! groups of fields apart: configuration, the injected glue, and volatile state. Only the last is saved, in a
+//! versioned type of its own that shares nothing with the implementation ([`SaveRestore`]).
+//!
+//! What holds for all of them:
+//! - every value from the guest is an allegation; no access of any size at any offset can panic or allocate without
+//!   bound;
+//! - what no register claims reads as all ones, and swallows writes;
+//! - a device never calls back into a bus, and calls into other parts in one direction only: device → interrupt
+//!   controller → [`crate::backend::IrqSink`].
+#![forbid(unsafe_code)]
+
+mod bus;
+mod clock;
+pub mod crb;
+mod irq;
+mod notify;
+mod save;
+pub mod serial;
+
+#[cfg(test)]
+mod testing;
+
+pub use bus::{Bus, BusError, BytePorts, MmioDevice, NamedRange, PioDevice, Shared, Space};
+pub use clock::{Clock, HostClock, NS_PER_S};
+pub use irq::{IrqLine, NoIrq};
+pub use notify::{NOTIFY_PORT_LEN, NotifyPort};
+pub use save::{RestoreError, SaveRestore};
+
+pub(crate) use bus::lock;
