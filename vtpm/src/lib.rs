@@ -1,5 +1,6 @@
 //! The bulla vTPM: a TPM 2.0 engine, and the sandboxed program bulla-vtpm
 #![deny(unsafe_code)] // only the sandbox has some, and says why
 
+pub mod info;
 pub mod sandbox;
 pub mod server;

@@ -76,9 +76,11 @@ impl VtpmClient {
         self.call(Op::Command, locality, command)
     }
 
-    /// Measures `data` into PCR 0 as the H-CRTM: `_TPM_Hash_Start`, `_TPM_Hash_Data` as often as it takes,
-    /// `_TPM_Hash_End`. Returns the digest of `data` in each bank, a marshalled TPML_DIGEST_VALUES. Between
-    /// [`power_on`](Self::power_on) and TPM2_Startup this is the start of the static root of measurement.
+    /// Has the TPM hash `data` itself: `_TPM_Hash_Start`, `_TPM_Hash_Data` as often as it takes,
+    /// `_TPM_Hash_End`. Returns the digest of `data` in each bank, a marshalled TPML_DIGEST_VALUES.
+    ///
+    /// Between [`power_on`](Self::power_on) and TPM2_Startup this is the H-CRTM, which goes to PCR 0 and is where the
+    /// static root of measurement starts; later it is a D-RTM, which resets PCR 17 to 22 and goes to PCR 17.
     ///
     /// # Errors
     /// See [`Error`].

@@ -25,7 +25,7 @@
 //! | 1  | Command   | 0 to 4   | a TPM command          | the TPM's response                       |
 //! | 2  | HashStart | 4        |                        |                                          |
 //! | 3  | HashData  | 4        | bytes to hash          |                                          |
-//! | 4  | HashEnd   | 4        |                        | TPML_DIGEST_VALUES: what went into PCR 0 |
+//! | 4  | HashEnd   | 4        |                        | TPML_DIGEST_VALUES: what was extended    |
 //! | 5  | PowerOn   | 0        | u16 protocol version   |                                          |
 //! | 6  | Info      | 0        |                        | u16 version, u16 most payload            |
 //!
