@@ -1,0 +1,4 @@
+//! The program bulla-attest.
+#![forbid(unsafe_code)]
+
+fn main() {}
