@@ -22,6 +22,7 @@ mod policy;
 mod root;
 
 pub mod eventlog;
+pub mod export;
 pub mod quote;
 
 pub use appraise::{Check, Code, Difference, Kind, Reason, Verdict, appraise};
