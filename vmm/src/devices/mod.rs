@@ -15,8 +15,12 @@
 mod bus;
 mod clock;
 pub mod crb;
+pub mod ioapic;
 mod irq;
 mod notify;
+pub mod pic;
+pub mod pm;
+pub mod power;
 mod save;
 pub mod serial;
 
