@@ -1,1 +1,11 @@
-//! The bulla monitor: machine, KVM backend, measured start, and the program bulla
+//! The bulla monitor: a virtual machine that boots measured, as a library.
+//!
+//! [`backend`] is the boundary to whatever executes the guest's instructions (KVM today).
+#![deny(unsafe_code)]
+
+pub mod backend;
+pub mod devices;
+pub mod doctor;
+pub mod evidence;
+pub mod shared;
+pub mod tenant;
