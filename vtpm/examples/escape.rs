@@ -52,6 +52,7 @@ fn calls() -> Vec<Call> {
         ("mmap a file", libc::SYS_mmap, [0, 4096, RW, libc::MAP_PRIVATE as usize, 0, 0]),
         ("mmap shared", libc::SYS_mmap, [0, 4096, RW, 0x21, usize::MAX, 0]),
         ("mprotect", libc::SYS_mprotect, [0, 4096, exec, 0, 0, 0]),
+        ("tgkill another", libc::SYS_tgkill, [1, 1, 6, 0, 0, 0]),
         ("mremap fixed", libc::SYS_mremap, [0, 0, 0, 3, 0, 0]),
         ("futex wait", libc::SYS_futex, [path, 128, 0, 0, 0, 0]),
         // The other doors into the kernel.

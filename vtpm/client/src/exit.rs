@@ -21,7 +21,7 @@ pub enum Exit {
     Engine,
     /// Another code.
     Code(i32),
-    /// Killed by this signal; 31, SIGSYS, is the sandbox's.
+    /// Killed by this signal: 6, SIGABRT, after a bug; 31, SIGSYS, by the sandbox.
     Signal(i32),
 }
 
@@ -67,6 +67,7 @@ impl fmt::Display for Exit {
             Self::Socket => f.write_str("its socket failed"),
             Self::Engine => f.write_str("its TPM engine failed"),
             Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(6) => f.write_str("it came upon a bug or the end of its memory and aborted (SIGABRT)"),
             Self::Signal(31) => f.write_str("its sandbox killed it (SIGSYS)"),
             Self::Signal(signal) => write!(f, "killed by signal {signal}"),
         }

@@ -20,8 +20,10 @@ pub(super) fn program(socket: RawFd) -> Result<BpfProgram, BackendError> {
     let fd = |fd: u64| (0, SeccompCmpArgLen::Dword, fd);
     let int = |index, value: i32| (index, SeccompCmpArgLen::Dword, u64::from(value.cast_unsigned()));
     let socket = u64::from(socket.cast_unsigned());
+    let process = rustix::process::getpid().as_raw_nonzero().get();
+    let thread = rustix::thread::gettid().as_raw_nonzero().get();
 
-    let rules: [(c_long, &[&[Argument]]); 15] = [
+    let rules: [(c_long, &[&[Argument]]); 19] = [
         // The conversation with the monitor, and last words.
         (libc::SYS_read, &[&[fd(socket)]]),
         (libc::SYS_write, &[&[fd(socket)], &[fd(STDERR)]]),
@@ -44,6 +46,11 @@ pub(super) fn program(socket: RawFd) -> Result<BpfProgram, BackendError> {
         // Back from Rust's handler of stack overflows, and its end.
         (libc::SYS_rt_sigreturn, &[]),
         (libc::SYS_sigaltstack, &[]),
+        // abort(3), so that a bug (SIGABRT) and a breach (SIGSYS) look different.
+        (libc::SYS_rt_sigprocmask, &[]),
+        (libc::SYS_getpid, &[]),
+        (libc::SYS_gettid, &[]),
+        (libc::SYS_tgkill, &[&[int(0, process), int(1, thread), int(2, libc::SIGABRT)]]),
         // After a stop and a continue.
         (libc::SYS_restart_syscall, &[]),
         (libc::SYS_exit, &[]),
