@@ -35,28 +35,28 @@ pub enum PolicyError {
 ///
 /// ```
 /// let policy = bulla_attest::Policy::from_toml(r#"
-///     # The weakest root of trust to accept: simulated, vmm-hosted or sev-snp.
-///     # Default: the one the expected values were computed for, else vmm-hosted.
+///     ## The weakest root of trust to accept: simulated, vmm-hosted or sev-snp.
+///     ## Default: the one the expected values were computed for, else vmm-hosted.
 ///     minimum_root = "vmm-hosted"
 ///
-///     # Accept nothing unless attestation keys or hosts are named, below or on the command line.
+///     ## Accept nothing unless attestation keys or hosts are named, below or on the command line.
 ///     require_endorsement = true
 ///
-///     # Refuse evidence of a vTPM that was reset more often than this.
+///     ## Refuse evidence of a vTPM that was reset more often than this.
 ///     maximum_reset_count = 1
 ///     maximum_restart_count = 0
 ///
-///     # PCRs that the quote must cover. Default: in bank sha256, all that the expected values
-///     # (without them: the event log) account for.
+///     ## PCRs that the quote must cover. Default: in bank sha256, all that the expected values
+///     ## (without them: the event log) account for.
 ///     [pcrs]
 ///     sha256 = [0, 1, 2, 3, 4, 5, 6, 7, 9, 12]
 ///
-///     # Names of attestation keys, as `bulla-attest verify --json` prints them, or PEM public keys.
+///     ## Names of attestation keys, as `bulla-attest verify --json` prints them, or PEM public keys.
 ///     [attestation_keys]
 ///     names = []
 ///     pem = []
 ///
-///     # Hosts, by the thumbprint of their key (RFC 9679, SHA-256), or PEM public keys.
+///     ## Hosts, by the thumbprint of their key (RFC 9679, SHA-256), or PEM public keys.
 ///     [host_keys]
 ///     thumbprints = ["7d3e0f0a6c1b2c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5"]
 ///     pem = []

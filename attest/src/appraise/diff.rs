@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use bulla_tpm_types::eventlog::{ev, startup_locality_event};
+
 use super::verdict::{Difference, Kind};
 use crate::bank::{Bank, Digests};
 use crate::eventlog::{Event, describe, type_name};
@@ -17,16 +19,36 @@ const MAX_CELLS: usize = 1 << 20;
 /// The bank whose digests a difference shows, unless only another one differs.
 const SHOWN: Bank = Bank::Sha256;
 
-/// Compares the events that extend PCRs. EV_NO_ACTION events prove nothing and are left out.
 pub(super) fn compare(found: &[Event], expected: &Expected) -> Vec<Difference> {
+    let mut differences = compare_no_action(found, expected);
     let found: Vec<&Event> = found.iter().filter(|e| e.extends()).collect();
     let pcrs: BTreeSet<u32> = found.iter().map(|e| e.pcr).chain(expected.events.iter().map(|e| e.pcr)).collect();
-    let mut differences = Vec::new();
     for pcr in pcrs {
         let found: Vec<&Event> = found.iter().copied().filter(|e| e.pcr == pcr).collect();
         let expected: Vec<&ExpectedEvent> = expected.events.iter().filter(|e| e.pcr == pcr).collect();
         compare_pcr(&found, &expected, &mut differences);
     }
+    differences
+}
+
+/// EV_NO_ACTION events extend nothing, so that only this comparison notices a change in them. The one that is
+/// expected tells the startup locality, unless that is 0.
+fn compare_no_action(found: &[Event], expected: &Expected) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    let mut wanted = (expected.startup_locality != 0).then(|| ExpectedEvent {
+        pcr: 0,
+        event_type: ev::NO_ACTION,
+        name: "startup locality".to_owned(),
+        digests: Digests::new(),
+        data: startup_locality_event(expected.startup_locality).to_vec(),
+    });
+    for f in found.iter().filter(|f| !f.extends()) {
+        let zero = f.digests.values().flatten().all(|&byte| byte == 0);
+        if wanted.take_if(|w| zero && f.pcr == w.pcr && f.data == w.data).is_none() {
+            differences.push(difference(Kind::Unexpected, Some(f), None));
+        }
+    }
+    differences.extend(wanted.map(|w| difference(Kind::Missing, None, Some(&w))));
     differences
 }
 

@@ -174,6 +174,30 @@ fn an_added_event_in_a_pcr_that_is_not_quoted_is_named() {
 }
 
 #[test]
+fn events_that_extend_nothing_are_compared_too() {
+    let machine = Machine::new();
+    let honest = machine.evidence().event_log;
+    let judge = |event_log| machine.appraise(&Evidence { event_log, ..machine.evidence() });
+    // Event 1, StartupLocality: after the header of 32 + 41 bytes.
+    let (start, size) = (32 + 41, 3 * 4 + 2 + 20 + 2 + 32 + 2 + 48 + 4 + 17);
+    let (locality, rest) = honest[start..].split_at(size);
+    assert!(locality.ends_with(b"StartupLocality\0\x04"));
+
+    let removed = judge([&honest[..start], rest].concat());
+    rejected_for(&removed, &[Code::EventMissing]);
+    assert!(only_difference(&removed).event.starts_with("startup locality"));
+
+    let mut digest = honest.clone();
+    digest[start + 20] = 1;
+    rejected_for(&judge(digest), &[Code::EventMissing, Code::EventUnexpected]);
+
+    let mut added = locality.to_vec();
+    let at = added.len() - 17;
+    added[at..].copy_from_slice(b"something else...");
+    rejected_for(&judge([&honest[..], &added].concat()), &[Code::EventUnexpected]);
+}
+
+#[test]
 fn reordered_events_are_named() {
     let verdict = with_log(|events| events.swap(KERNEL - 1, KERNEL));
     rejected_for(&verdict, &[Code::EventLogReplay, Code::EventsReordered]);
