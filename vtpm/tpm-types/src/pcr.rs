@@ -25,12 +25,15 @@ impl PcrSelection {
     #[must_use]
     pub fn new(alg: HashAlg, pcrs: &[u32]) -> Self {
         let mut s = Self { alg, select: [0; PCR_SELECT_SIZE] };
-        for &pcr in pcrs {
-            if let Some(octet) = s.select.get_mut(pcr as usize / 8) {
-                *octet |= 1 << (pcr % 8);
-            }
-        }
+        pcrs.iter().for_each(|&pcr| s.insert(pcr));
         s
+    }
+
+    /// Selects one more PCR; a number of 24 and above changes nothing.
+    pub fn insert(&mut self, pcr: u32) {
+        if let Some(octet) = self.select.get_mut(pcr as usize / 8) {
+            *octet |= 1 << (pcr % 8);
+        }
     }
 
     /// Whether PCR `pcr` is selected.

@@ -1,7 +1,7 @@
 //! The authorization area, the sensitive part of a creation template, and tickets (Part 2, 10.13, 11.1.16, 10.7).
 
 use crate::attributes::SessionAttributes;
-use crate::buffers::{Auth, Digest, Nonce};
+use crate::buffers::{Auth, Digest, MAX_DIGEST, Nonce};
 use crate::codec::{Marshal, Reader, Unmarshal, Writer};
 use crate::constants::{Handle, rh, st};
 use crate::error::{Error, ErrorKind};
@@ -78,22 +78,22 @@ const MAX_SYM_DATA: usize = 128;
 /// TPMS_SENSITIVE_CREATE (Part 2, 11.1.16).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SensitiveCreate<'a> {
-    /// The authValue of the object to create.
-    pub user_auth: Auth,
+    /// The authValue of the object to create; borrowed, so that no copy of it stays behind.
+    pub user_auth: &'a [u8],
     /// Data to seal, or a key to import; empty for a key that the TPM generates.
     pub data: &'a [u8],
 }
 
 impl Marshal for SensitiveCreate<'_> {
     fn marshal(&self, w: &mut Writer) {
-        w.put(&self.user_auth);
+        w.tpm2b(self.user_auth);
         w.tpm2b(self.data);
     }
 }
 
 impl<'a> Unmarshal<'a> for SensitiveCreate<'a> {
     fn unmarshal(r: &mut Reader<'a>) -> Result<Self, Error> {
-        Ok(Self { user_auth: r.get()?, data: r.tpm2b(MAX_SYM_DATA, "TPM2B_SENSITIVE_DATA")? })
+        Ok(Self { user_auth: r.tpm2b(MAX_DIGEST, "TPM2B_AUTH")?, data: r.tpm2b(MAX_SYM_DATA, "TPM2B_SENSITIVE_DATA")? })
     }
 }
 

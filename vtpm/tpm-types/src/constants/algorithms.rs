@@ -6,7 +6,7 @@ use crate::codec::{Marshal, Reader, Unmarshal, Writer};
 use crate::error::{Error, ErrorKind};
 
 /// TPM_ALG_ID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AlgId(pub u16);
 
 impl Marshal for AlgId {

@@ -1,0 +1,124 @@
+//! Hashes and hash sequences (Part 3, 15.4 and 17).
+
+use bulla_tpm_types::{Digest, Handle, HashAlg, Rc, Reader, TkCreation, hash as hashes, rc, rh, st};
+
+use super::super::Tpm;
+use super::super::crypto::hmac;
+use super::super::dispatch::Call;
+use super::super::object::{Kind, Object, Sequence, SequenceKind, may_have_ticket};
+use super::super::pcr::HashSequence;
+use super::super::secret::{AuthValue, INTEGRITY_HASH};
+use super::super::selftest::TestSet;
+use super::super::table::is_hierarchy;
+use super::MAX_BUFFER;
+
+/// The longest authValue.
+const MAX_AUTH: usize = 64;
+
+fn hierarchy(r: &mut Reader<'_>) -> Result<Handle, bulla_tpm_types::Error> {
+    let at = r.clone();
+    let handle = r.get()?;
+    if is_hierarchy(handle) {
+        Ok(handle)
+    } else {
+        Err(at.error(bulla_tpm_types::ErrorKind::Value, "TPMI_RH_HIERARCHY"))
+    }
+}
+
+impl Tpm {
+    /// TPMT_TK_HASHCHECK: proof that this TPM computed the digest, and that it is not of a structure that a TPM
+    /// generated (Part 2, 10.7.6). A null ticket when `safe` is false or the hierarchy is TPM_RH_NULL.
+    fn hash_ticket(&self, hierarchy: Handle, safe: bool, digest: &[u8]) -> TkCreation {
+        let proof = self.hierarchies.get(hierarchy).filter(|_| safe && hierarchy != rh::NULL);
+        let (hierarchy, digest) = match proof {
+            Some(h) => {
+                let tag = st::HASHCHECK.to_be_bytes();
+                (hierarchy, hmac(INTEGRITY_HASH, &h.proof[..], &[&tag, digest]).digest())
+            }
+            None => (rh::NULL, Digest::EMPTY),
+        };
+        TkCreation { tag: st::HASHCHECK, hierarchy, digest }
+    }
+
+    /// The sequence object of a handle; TPM_RC_MODE for another kind of object.
+    fn sequence(&mut self, handle: Handle, number: usize) -> Result<&mut Sequence, Rc> {
+        match self.objects.get_mut(handle).map(|o| &mut o.kind) {
+            Some(Kind::Sequence(sequence)) => Ok(sequence),
+            _ => Err(rc::MODE.handle(number)),
+        }
+    }
+
+    /// Takes the sequence object of a handle out of its slot.
+    fn take_sequence(&mut self, handle: Handle) -> Option<Sequence> {
+        match self.objects.remove(handle)?.kind {
+            Kind::Sequence(sequence) => Some(sequence),
+            Kind::Key(_) => None,
+        }
+    }
+}
+
+/// TPM2_Hash (15.4).
+pub(in super::super) fn hash(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let (data, alg, hierarchy) =
+        call.params(|p| Ok((p.tpm2b(MAX_BUFFER, "data")?, p.get::<HashAlg>()?, p.with(hierarchy)?)))?;
+    tpm.require(TestSet::hash(alg) | TestSet::hash(INTEGRITY_HASH))?;
+    let digest = hashes::digest(alg, &[data]).digest();
+    let ticket = tpm.hash_ticket(hierarchy, may_have_ticket(data), &digest);
+    call.out().put(&digest);
+    call.out().put(&ticket);
+    Ok(())
+}
+
+/// TPM2_HashSequenceStart (17.4).
+pub(in super::super) fn hash_sequence_start(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let (auth, alg) = call.params(|p| Ok((p.tpm2b(MAX_AUTH, "auth")?, p.with(HashAlg::unmarshal_or_null)?)))?;
+    tpm.require(alg.map_or(TestSet::BANKS, TestSet::hash))?;
+    let sequence = Kind::Sequence(Sequence::new(alg));
+    let handle = tpm.objects.insert(Object { kind: sequence, auth: AuthValue::new(auth) })?;
+    call.answer_handle(handle);
+    Ok(())
+}
+
+/// TPM2_SequenceUpdate (17.5).
+pub(in super::super) fn sequence_update(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let data = call.params(|p| p.tpm2b(MAX_BUFFER, "buffer"))?;
+    tpm.sequence(call.handle(1), 1)?.update(data);
+    Ok(())
+}
+
+/// TPM2_SequenceComplete (17.6): the sequence object is flushed.
+pub(in super::super) fn sequence_complete(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let (data, hierarchy) = call.params(|p| Ok((p.tpm2b(MAX_BUFFER, "buffer")?, p.with(hierarchy)?)))?;
+    let handle = call.handle(1);
+    if matches!(tpm.sequence(handle, 1)?.kind, SequenceKind::Event(_)) {
+        return Err(rc::MODE.handle(1));
+    }
+    tpm.require(TestSet::hash(INTEGRITY_HASH))?;
+    let mut sequence = tpm.take_sequence(handle).ok_or(rc::MODE.handle(1))?;
+    sequence.update(data);
+    let safe = sequence.ticket_safe.unwrap_or(false);
+    let SequenceKind::Hash(hasher) = sequence.kind else {
+        return Err(rc::MODE.handle(1));
+    };
+    let digest = hasher.finish().digest();
+    let ticket = tpm.hash_ticket(hierarchy, safe, &digest);
+    call.out().put(&digest);
+    call.out().put(&ticket);
+    Ok(())
+}
+
+/// TPM2_EventSequenceComplete (17.7): the sequence object is flushed.
+pub(in super::super) fn event_sequence_complete(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let data = call.params(|p| p.tpm2b(MAX_BUFFER, "buffer"))?;
+    let (pcr, handle) = (call.handle(1), call.handle(2));
+    let SequenceKind::Event(hash) = &tpm.sequence(handle, 2)?.kind else {
+        return Err(rc::MODE.handle(2));
+    };
+    let mut hash = HashSequence::clone(hash);
+    hash.update(data);
+    let digests = hash.finish();
+    tpm.checked_extend(call.locality, pcr, &digests)?;
+    tpm.objects.remove(handle);
+    call.out().put(&digests);
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! Hierarchies: primary seeds, proofs and authorizations (Part 1, 14).
+
+use bulla_tpm_types::{Handle, rh};
+
+use super::drbg::Drbg;
+use super::secret::{AuthValue, Seed, empty_seed};
+
+/// One hierarchy.
+pub(super) struct Hierarchy {
+    /// What primary objects derive from.
+    pub(super) seed: Seed,
+    /// What tickets and obfuscation are keyed with.
+    pub(super) proof: Seed,
+    /// Its authValue.
+    pub(super) auth: AuthValue,
+}
+
+impl Hierarchy {
+    fn empty() -> Self {
+        Self { seed: empty_seed(), proof: empty_seed(), auth: AuthValue::default() }
+    }
+
+    fn regenerate(&mut self, random: &mut Drbg) {
+        random.generate(&mut self.seed[..]);
+        random.generate(&mut self.proof[..]);
+    }
+}
+
+/// The four hierarchies.
+pub(super) struct Hierarchies {
+    platform: Hierarchy,
+    owner: Hierarchy,
+    endorsement: Hierarchy,
+    null: Hierarchy,
+    generated: bool,
+}
+
+impl Hierarchies {
+    /// Hierarchies that have no seeds yet.
+    pub(super) fn empty() -> Self {
+        Self {
+            platform: Hierarchy::empty(),
+            owner: Hierarchy::empty(),
+            endorsement: Hierarchy::empty(),
+            null: Hierarchy::empty(),
+            generated: false,
+        }
+    }
+
+    /// Hierarchies with fresh seeds and Empty Auths.
+    ///
+    /// The order in which the seeds are drawn is of no consequence: `random` is fresh entropy.
+    pub(super) fn generate(random: &mut Drbg) -> Self {
+        let mut h = Self::empty();
+        for hierarchy in [&mut h.platform, &mut h.owner, &mut h.endorsement, &mut h.null] {
+            hierarchy.regenerate(random);
+        }
+        h.generated = true;
+        h
+    }
+
+    /// Whether the seeds exist.
+    pub(super) fn are_generated(&self) -> bool {
+        self.generated
+    }
+
+    /// TPM Reset: the NULL hierarchy starts anew, and platformAuth is the Empty Auth again (Part 3, 9.3).
+    pub(super) fn reset(&mut self, random: &mut Drbg) {
+        self.null.regenerate(random);
+    }
+
+    /// TPM Reset and Restart: platformAuth is the Empty Auth again (Part 3, 9.3).
+    pub(super) fn clear_platform_auth(&mut self) {
+        self.platform.auth = AuthValue::default();
+    }
+
+    /// The hierarchy with this handle.
+    pub(super) fn get(&self, handle: Handle) -> Option<&Hierarchy> {
+        match handle {
+            rh::PLATFORM => Some(&self.platform),
+            rh::OWNER => Some(&self.owner),
+            rh::ENDORSEMENT => Some(&self.endorsement),
+            rh::NULL => Some(&self.null),
+            _ => None,
+        }
+    }
+
+    /// The owner's (storage) hierarchy, whose proof obfuscates attestations.
+    pub(super) fn owner(&self) -> &Hierarchy {
+        &self.owner
+    }
+}
+
+/// Whether attestations by keys of this hierarchy show the counters and the firmware version as they are
+/// (Part 1, 36.7; Part 3, 18.1).
+pub(super) fn sees_plain_counters(hierarchy: Handle) -> bool {
+    matches!(hierarchy, rh::PLATFORM | rh::ENDORSEMENT)
+}

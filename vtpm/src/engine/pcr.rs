@@ -1,0 +1,284 @@
+//! PCR banks (Part 1, 17) with the attributes of the PC Client Platform TPM Profile (PTP 1.05, 4.6).
+
+use bulla_tpm_types::hash::Hasher;
+use bulla_tpm_types::{
+    Digest, DigestValues, Ha, HashAlg, IMPLEMENTATION_PCR, Locality, PcrSelection, PcrSelectionList, pt_pcr,
+};
+
+/// The PCR that an H-CRTM extends.
+const HCRTM_PCR: u32 = 0;
+/// The PCR that a D-RTM extends.
+pub(super) const DRTM_PCR: u32 = 17;
+/// What PCR 0 holds before an H-CRTM extends it: the locality of its signals (Part 3, 22.9).
+const HCRTM_LOCALITY: u8 = 4;
+
+const PCRS: usize = IMPLEMENTATION_PCR as usize;
+
+/// The fixed attributes of one PCR.
+struct PcrAttributes {
+    /// Shutdown(STATE) preserves it.
+    saved: bool,
+    /// A change does not count in pcrUpdateCounter.
+    uncounted: bool,
+    /// Localities that may reset it.
+    reset: u8,
+    /// Localities that may extend it.
+    extend: u8,
+}
+
+/// PTP 1.05, table "PCR attributes". Bit n is locality n.
+const fn attributes(pcr: u32) -> PcrAttributes {
+    let (saved, uncounted, reset, extend) = match pcr {
+        0..=15 => (true, false, 0, 0b1_1111),
+        16 => (false, true, 0b0_1111, 0b1_1111),
+        17 | 18 => (false, false, 0b1_0000, 0b1_1100),
+        19 => (false, false, 0b1_0000, 0b0_1100),
+        20 => (false, false, 0b1_0100, 0b0_1110),
+        21 | 22 => (false, true, 0b1_0100, 0b0_0100),
+        _ => (false, true, 0b0_1111, 0b1_1111),
+    };
+    PcrAttributes { saved, uncounted, reset, extend }
+}
+
+/// Whether a D-RTM resets the PCR: those that locality 4 may reset. They start as all ones.
+const fn is_drtm(pcr: u32) -> bool {
+    attributes(pcr).reset & (1 << HCRTM_LOCALITY) != 0
+}
+
+fn allows(localities: u8, locality: u8) -> bool {
+    Locality::of(locality).is_some_and(|l| locality <= 4 && localities & l.bits() != 0)
+}
+
+/// Whether this PCR may be extended from this locality.
+pub(super) fn may_extend(pcr: u32, locality: u8) -> bool {
+    pcr < IMPLEMENTATION_PCR && allows(attributes(pcr).extend, locality)
+}
+
+/// Whether this PCR may be reset from this locality.
+pub(super) fn may_reset(pcr: u32, locality: u8) -> bool {
+    pcr < IMPLEMENTATION_PCR && allows(attributes(pcr).reset, locality)
+}
+
+/// Whether Shutdown(STATE) preserves this PCR.
+pub(super) fn is_saved(pcr: u32) -> bool {
+    attributes(pcr).saved
+}
+
+/// The PCR that have a property of TPM_CAP_PCR_PROPERTIES; `None` for a property that does not exist.
+pub(super) fn with_property(property: u32) -> Option<[u8; PCRS / 8]> {
+    let has = |pcr: u32| {
+        let a = attributes(pcr);
+        match property {
+            pt_pcr::SAVE => Some(a.saved),
+            // The odd properties are extending, the even ones resetting, by locality.
+            pt_pcr::EXTEND_L0..=pt_pcr::RESET_L4 => {
+                let locality = (property - 1) / 2;
+                let set = if property % 2 == 1 { a.extend } else { a.reset };
+                Some(set & (1 << locality) != 0)
+            }
+            pt_pcr::NO_INCREMENT => Some(a.uncounted),
+            pt_pcr::DRTM_RESET => Some(is_drtm(pcr)),
+            pt_pcr::POLICY | pt_pcr::AUTH => Some(false),
+            _ => None,
+        }
+    };
+    let mut select = [0; PCRS / 8];
+    for (octet, first) in select.iter_mut().zip((0u32..).step_by(8)) {
+        for bit in 0..8 {
+            *octet |= u8::from(has(first + bit)?) << bit;
+        }
+    }
+    Some(select)
+}
+
+/// The values of one bank.
+type Bank = [Ha; PCRS];
+
+/// All banks.
+#[derive(Clone)]
+pub(super) struct Pcrs {
+    banks: [Bank; HashAlg::BANKS.len()],
+    update_counter: u32,
+}
+
+/// The PCR that Shutdown(STATE) preserves.
+pub(super) struct SavedPcrs(Pcrs);
+
+impl Pcrs {
+    /// PCR as they are when power comes on.
+    pub(super) fn new() -> Self {
+        Self { banks: HashAlg::BANKS.map(|alg| [Ha::zero(alg); PCRS]), update_counter: 0 }
+    }
+
+    /// The banks, all PCR of which are allocated.
+    pub(super) fn allocation() -> PcrSelectionList {
+        let banks = HashAlg::BANKS.map(|alg| PcrSelection { alg, select: [0xff; PCRS / 8] });
+        PcrSelectionList::from_slice(&banks).unwrap_or_default()
+    }
+
+    /// TPM Reset and Restart: initial values (Part 3, 9.3).
+    ///
+    /// PCR 0 starts at the locality of the startup, unless an H-CRTM has given it its value.
+    pub(super) fn startup_clear(&mut self, hcrtm: bool, locality: u8) {
+        self.for_each(|pcr, value| {
+            if pcr == HCRTM_PCR && hcrtm {
+                return;
+            }
+            value.fill(if is_drtm(pcr) { 0xff } else { 0 });
+            if pcr == HCRTM_PCR {
+                set_last(value, locality);
+            }
+        });
+    }
+
+    /// TPM Restart: the update counter goes on from where it was saved; a Reset starts it from zero.
+    pub(super) fn startup_restart(&mut self, saved: &SavedPcrs) {
+        self.update_counter = saved.0.update_counter;
+    }
+
+    /// TPM Resume: the saved PCR come back, the others get their initial values (Part 3, 9.3).
+    pub(super) fn startup_state(&mut self, saved: &SavedPcrs) {
+        *self = saved.0.clone();
+        self.for_each(|pcr, value| {
+            if !is_saved(pcr) {
+                value.fill(if is_drtm(pcr) { 0xff } else { 0 });
+            }
+        });
+    }
+
+    /// What Shutdown(STATE) preserves.
+    pub(super) fn save(&self) -> SavedPcrs {
+        SavedPcrs(self.clone())
+    }
+
+    /// pcrUpdateCounter.
+    pub(super) fn update_counter(&self) -> u32 {
+        self.update_counter
+    }
+
+    /// The value of a PCR; `None` for a bank or PCR that does not exist.
+    pub(super) fn read(&self, alg: HashAlg, pcr: u32) -> Option<&Ha> {
+        self.bank(alg)?.get(usize::try_from(pcr).ok()?)
+    }
+
+    /// Extends a PCR in each bank that has a digest; digests for other banks are ignored (Part 3, 22.2).
+    pub(super) fn extend(&mut self, pcr: u32, digests: &DigestValues) {
+        let mut changed = false;
+        for digest in digests.iter() {
+            let place = self.bank_mut(digest.alg()).and_then(|b| b.get_mut(pcr as usize));
+            if let Some(value) = place {
+                let mut h = Hasher::new(digest.alg());
+                h.update(value.as_bytes());
+                h.update(digest.as_bytes());
+                *value = h.finish();
+                changed = true;
+            }
+        }
+        if changed {
+            self.count(pcr);
+        }
+    }
+
+    /// Sets a PCR to zero in each bank (Part 3, 22.8).
+    pub(super) fn reset(&mut self, pcr: u32) {
+        self.for_each(|n, value| {
+            if n == pcr {
+                value.fill(0);
+            }
+        });
+        self.count(pcr);
+    }
+
+    /// _TPM_Hash_Start after startup: the PCR of the D-RTM are zero (Part 3, 22.9).
+    pub(super) fn drtm_reset(&mut self) {
+        self.for_each(|pcr, value| {
+            if is_drtm(pcr) {
+                value.fill(0);
+            }
+        });
+        self.count(DRTM_PCR);
+    }
+
+    /// _TPM_Hash_End before startup: PCR 0 is the extension of 0…04 by the digests (Part 3, 22.11).
+    pub(super) fn hcrtm(&mut self, digests: &DigestValues) {
+        self.for_each(|pcr, value| {
+            if pcr == HCRTM_PCR {
+                value.fill(0);
+                set_last(value, HCRTM_LOCALITY);
+            }
+        });
+        self.extend(HCRTM_PCR, digests);
+    }
+
+    /// Leaves in a selection only the PCR that exist (Part 3, 22.4).
+    pub(super) fn filter(selection: &PcrSelectionList) -> PcrSelectionList {
+        let mut filtered = *selection;
+        for s in filtered.iter_mut() {
+            if !HashAlg::BANKS.contains(&s.alg) {
+                s.select = [0; PCRS / 8];
+            }
+        }
+        filtered
+    }
+
+    /// The digest of the concatenated values of a filtered selection (Part 2, 10.6.1).
+    pub(super) fn digest(&self, alg: HashAlg, selection: &PcrSelectionList) -> Digest {
+        let mut h = Hasher::new(alg);
+        for s in selection.iter() {
+            for value in s.iter().filter_map(|pcr| self.read(s.alg, pcr)) {
+                h.update(value.as_bytes());
+            }
+        }
+        h.finish().digest()
+    }
+
+    fn bank(&self, alg: HashAlg) -> Option<&Bank> {
+        HashAlg::BANKS.iter().zip(&self.banks).find(|(a, _)| **a == alg).map(|(_, bank)| bank)
+    }
+
+    fn bank_mut(&mut self, alg: HashAlg) -> Option<&mut Bank> {
+        HashAlg::BANKS.iter().zip(&mut self.banks).find(|(a, _)| **a == alg).map(|(_, bank)| bank)
+    }
+
+    fn for_each(&mut self, mut f: impl FnMut(u32, &mut [u8])) {
+        for bank in &mut self.banks {
+            for (pcr, value) in (0..).zip(bank.iter_mut()) {
+                f(pcr, value.as_bytes_mut());
+            }
+        }
+    }
+
+    fn count(&mut self, pcr: u32) {
+        if !attributes(pcr).uncounted {
+            self.update_counter = self.update_counter.wrapping_add(1);
+        }
+    }
+}
+
+fn set_last(value: &mut [u8], to: u8) {
+    if let Some(last) = value.last_mut() {
+        *last = to;
+    }
+}
+
+/// Hashes the same data for each bank: event sequences, PCR_Event and the H-CRTM.
+#[derive(Clone)]
+pub(super) struct HashSequence([Hasher; HashAlg::BANKS.len()]);
+
+impl Default for HashSequence {
+    fn default() -> Self {
+        Self(HashAlg::BANKS.map(Hasher::new))
+    }
+}
+
+impl HashSequence {
+    /// Adds data.
+    pub(super) fn update(&mut self, data: &[u8]) {
+        self.0.iter_mut().for_each(|h| h.update(data));
+    }
+
+    /// The digests, one for each bank.
+    pub(super) fn finish(self) -> DigestValues {
+        DigestValues::from_slice(&self.0.map(Hasher::finish)).unwrap_or_default()
+    }
+}
