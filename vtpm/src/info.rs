@@ -19,7 +19,7 @@ pub struct Properties {
     pub manufacturer: String,
     /// TPM_PT_VENDOR_STRING_1 to 4.
     pub vendor: String,
-    /// TPM_PT_FIRMWARE_VERSION_1 and 2.
+    /// TPM_PT_FIRMWARE_VERSION_1 and 2, in hexadecimal.
     pub firmware_version: String,
     /// Most bytes in a command.
     pub max_command_size: u32,
@@ -75,8 +75,13 @@ pub fn properties(tpm: &mut impl Engine) -> Result<Properties, InfoError> {
     let banks = response::parse_capability_pcrs(&answer).map_err(failed(GET_CAPABILITY))?;
 
     // TPMS_ALG_PROPERTY: TPM_ALG_ID, TPMA_ALGORITHM.
-    let algorithms =
-        list(tpm, cap::ALGS, 0, |&(id, _): &(AlgId, u32)| u32::from(id.0), |r| Ok((r.get()?, r.u32("TPMA_ALGORITHM")?)))?;
+    let algorithms = list(
+        tpm,
+        cap::ALGS,
+        0,
+        |&(id, _): &(AlgId, u32)| u32::from(id.0),
+        |r| Ok((r.get()?, r.u32("TPMA_ALGORITHM")?)),
+    )?;
     // TPMA_CC: the command index is the lower half, bit 29 tells a vendor's (Part 2, 8.9).
     let code = |attributes: &u32| attributes & 0x2000_FFFF;
     let commands = list(tpm, cap::COMMANDS, 0, code, |r| r.u32("TPMA_CC"))?;
@@ -95,7 +100,7 @@ pub fn properties(tpm: &mut impl Engine) -> Result<Properties, InfoError> {
         revision: number(pt::REVISION),
         manufacturer: text(&[pt::MANUFACTURER]),
         vendor: text(&[pt::VENDOR_STRING_1, pt::VENDOR_STRING_2, pt::VENDOR_STRING_3, pt::VENDOR_STRING_4]),
-        firmware_version: format!("{}.{}", number(pt::FIRMWARE_VERSION_1), number(pt::FIRMWARE_VERSION_2)),
+        firmware_version: format!("{:08x}.{:08x}", number(pt::FIRMWARE_VERSION_1), number(pt::FIRMWARE_VERSION_2)),
         max_command_size: number(pt::MAX_COMMAND_SIZE),
         max_response_size: number(pt::MAX_RESPONSE_SIZE),
         // A bank with no PCR selected exists in the code but is not allocated (Part 3, 30.2).
