@@ -105,6 +105,15 @@ pub struct Replay {
     pub pcrs: PcrValues,
 }
 
+impl Replay {
+    /// The value the log gives a PCR: its initial one where no event extends it.
+    #[must_use]
+    pub fn value(&self, bank: Bank, pcr: u32) -> Vec<u8> {
+        let extended = self.pcrs.get(&bank).and_then(|values| values.get(&pcr));
+        extended.cloned().unwrap_or_else(|| initial_value(bank, pcr, self.startup_locality))
+    }
+}
+
 impl Log {
     /// Reads all events of a log.
     pub fn parse(bytes: &[u8]) -> Result<Self, EventLogError> {
@@ -193,9 +202,10 @@ pub fn type_name(event_type: u32) -> String {
 #[must_use]
 pub fn describe(event_type: u32, data: &[u8]) -> String {
     let name = type_name(event_type);
-    match printable(data) {
-        Some(text) => format!("{name} \"{text}\""),
-        None => name,
+    match (tcg::parse_startup_locality(data), printable(data)) {
+        (Some(locality), _) if event_type == ev::NO_ACTION => format!("{name} StartupLocality {locality}"),
+        (_, Some(text)) => format!("{name} \"{text}\""),
+        (_, None) => name,
     }
 }
 

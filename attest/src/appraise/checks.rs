@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use super::verdict::Code;
 use super::{Outcome, Subject};
 use crate::bank::{Bank, pcr_ranges};
-use crate::eventlog::initial_value;
 use crate::evidence::TakenAt;
 use crate::expected::Expected;
 use crate::root::Root;
@@ -215,11 +214,7 @@ impl Subject<'_> {
         let Ok((log, replay)) = &self.log else { return Impossible(NO_LOG) };
         let wrong: BTreeSet<(Bank, u32)> = self
             .quoted_values()
-            .filter(|&(bank, pcr, value)| {
-                let replayed = replay.pcrs.get(&bank).and_then(|values| values.get(&pcr));
-                let untouched = || initial_value(bank, pcr, replay.startup_locality);
-                !log.banks.contains(&bank) || *value != replayed.cloned().unwrap_or_else(untouched)
-            })
+            .filter(|&(bank, pcr, value)| !log.banks.contains(&bank) || *value != replay.value(bank, pcr))
             .map(|(bank, pcr, _)| (bank, pcr))
             .collect();
         check(

@@ -36,7 +36,8 @@ fn every_startup_locality_is_replayed_as_a_tpm_does() {
         let mut old = [0; 32];
         old[31] = locality;
         let by_hand = Bank::Sha256.digest(&[&old, &Bank::Sha256.digest(&[b"one"])]);
-        assert_eq!(replay.pcrs[&Bank::Sha256][&0], by_hand);
+        assert_eq!(replay.value(Bank::Sha256, 0), by_hand);
+        assert_eq!(replay.value(Bank::Sha256, 9), [0; 32], "no event extends it");
     }
 }
 
@@ -116,6 +117,7 @@ fn descriptions_never_send_control_characters_to_a_terminal() {
     assert_eq!(describe(ev::IPL, b"bulla: kernel\0"), "EV_IPL \"bulla: kernel\"");
     assert_eq!(describe(ev::S_CRTM_VERSION, b"v\x00\x31\0\0\0"), "EV_S_CRTM_VERSION \"v1\"");
     assert_eq!(describe(ev::IPL, b"\x1b[2Jevil"), "EV_IPL");
+    assert_eq!(describe(ev::NO_ACTION, &startup_locality_event(3)), "EV_NO_ACTION StartupLocality 3");
     assert_eq!(describe(0x1234, b""), "event type 0x00001234");
     assert!(describe(ev::IPL, &[b'a'; 500]).chars().count() < 100);
 }
