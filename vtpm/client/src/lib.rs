@@ -54,4 +54,4 @@ pub use exit::Exit;
 pub use find::{BINARY_NAME, BINARY_VARIABLE, NotFound, find_binary};
 pub use frame::{MAX_PAYLOAD, Op, PROTOCOL_VERSION, Status};
 pub use locality::{Locality, NoSuchLocality};
-pub use process::VtpmProcess;
+pub use process::{VtpmChild, VtpmProcess};

@@ -16,8 +16,12 @@ use crate::{Exit, VtpmClient};
 #[derive(Debug)]
 pub struct VtpmProcess {
     client: VtpmClient,
-    child: Child,
+    child: VtpmChild,
 }
+
+/// The process of a [`VtpmProcess`] without the connection; killed and reaped when dropped.
+#[derive(Debug)]
+pub struct VtpmChild(Child);
 
 impl VtpmProcess {
     /// Starts `binary` (see [`find_binary`](crate::find_binary)) as a vTPM of its own: an empty
@@ -51,7 +55,7 @@ impl VtpmProcess {
             command.args(["--parent", &process::id().to_string()]);
         }
         let child = command.spawn().map_err(start)?;
-        Ok(Self { client, child })
+        Ok(Self { client, child: VtpmChild(child) })
     }
 
     /// The connection to it.
@@ -59,10 +63,32 @@ impl VtpmProcess {
         &mut self.client
     }
 
+    /// The connection and the process, for those who keep them in two places.
+    #[must_use]
+    pub fn into_parts(self) -> (VtpmClient, VtpmChild) {
+        (self.client, self.child)
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.pid()
+    }
+
+    /// How it ended, see [`VtpmChild::ended`].
+    ///
+    /// # Errors
+    /// The system's, on asking for the state of a child.
+    pub fn ended(&mut self) -> io::Result<Option<Exit>> {
+        self.child.ended()
+    }
+}
+
+impl VtpmChild {
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.0.id()
     }
 
     /// How it ended; `None` if it runs. After [`Error::Ended`](crate::Error::Ended) this tells why,
@@ -72,7 +98,7 @@ impl VtpmProcess {
     /// The system's, on asking for the state of a child.
     pub fn ended(&mut self) -> io::Result<Option<Exit>> {
         for _ in 0..50 {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.0.try_wait()? {
                 return Ok(Some(status.into()));
             }
             thread::sleep(Duration::from_millis(2));
@@ -81,11 +107,11 @@ impl VtpmProcess {
     }
 }
 
-impl Drop for VtpmProcess {
+impl Drop for VtpmChild {
     fn drop(&mut self) {
         // Fails only if it has ended already; then the wait reaps it all the same.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
