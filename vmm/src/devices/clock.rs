@@ -1,13 +1,12 @@
 //! Time as devices see it: injected, so that tests and snapshots decide what time it is.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
-
 /// Nanoseconds in a second.
 pub const NS_PER_S: u64 = 1_000_000_000;
 
 /// The machine's clock.
 pub trait Clock: Send + Sync {
-    /// Nanoseconds of VM time: never goes back, stands still while the VM is stopped, continues in a restored VM.
+    /// Nanoseconds of VM time: never goes back, stands still while the VM is stopped, and goes on in a restored VM from
+    /// where it was saved.
     fn now(&self) -> u64;
 
     /// Nanoseconds since 1970-01-01 00:00 UTC, as the host believes.
@@ -28,32 +27,6 @@ pub(crate) fn ns_to_ticks(ns: u64, hz: u64) -> u64 {
 pub(crate) fn ticks_to_ns(ticks: u64, hz: u64) -> u64 {
     let ns = (u128::from(ticks) * u128::from(NS_PER_S)).div_ceil(u128::from(hz.max(1)));
     u64::try_from(ns).unwrap_or(u64::MAX)
-}
-
-/// The host's clocks, VM time counted from `base` at the moment of construction.
-#[derive(Clone, Copy, Debug)]
-pub struct HostClock {
-    origin: Instant,
-    base: u64,
-}
-
-impl HostClock {
-    /// A clock that shows `base` nanoseconds of VM time now (0 for a new VM, the saved time for a restored one).
-    pub fn starting_at(base: u64) -> Self {
-        Self { origin: Instant::now(), base }
-    }
-}
-
-impl Clock for HostClock {
-    fn now(&self) -> u64 {
-        let elapsed = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.base.saturating_add(elapsed)
-    }
-
-    fn wall(&self) -> u64 {
-        // A host clock before 1970 reads as 1970.
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
-    }
 }
 
 #[cfg(test)]

@@ -19,8 +19,11 @@ pub mod ioapic;
 mod irq;
 mod notify;
 pub mod pic;
+pub mod pit;
+pub mod platform;
 pub mod pm;
 pub mod power;
+pub mod rtc;
 mod save;
 pub mod serial;
 
@@ -28,9 +31,10 @@ pub mod serial;
 mod testing;
 
 pub use bus::{Bus, BusError, BytePorts, MmioDevice, NamedRange, PioDevice, Shared, Space};
-pub use clock::{Clock, HostClock, NS_PER_S};
+pub use clock::{Clock, NS_PER_S};
 pub use irq::{IrqLine, NoIrq};
 pub use notify::{NOTIFY_PORT_LEN, NotifyPort};
+pub use platform::{Platform, PlatformParts, PlatformState};
 pub use save::{RestoreError, SaveRestore};
 
 pub(crate) use bus::lock;

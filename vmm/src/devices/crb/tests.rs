@@ -8,9 +8,12 @@ use crate::devices::{Bus, MmioDevice, RestoreError, SaveRestore, lock};
 
 const BASE: u64 = 0xFED4_0000;
 
+/// A locality and the command that came from it.
+type Received = (u8, Vec<u8>);
+
 /// Echoes: answers each command with a success response that carries the command's body.
 #[derive(Clone, Default)]
-struct Echo(Arc<Mutex<Vec<(u8, Vec<u8>)>>>);
+struct Echo(Arc<Mutex<Vec<Received>>>);
 
 fn message(tag: u16, code: u32, body: &[u8]) -> Vec<u8> {
     let mut out = tag.to_be_bytes().to_vec();
