@@ -17,8 +17,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::region::Region;
 
-/// A shared region at a fixed address.
-#[derive(Debug)]
+/// A shared region at a fixed address. Clones are the same memory.
+#[derive(Clone, Debug)]
 pub struct RawRegion {
     base: NonNull<u64>,
     words: usize,

@@ -1,19 +1,8 @@
-//! The bundled guest kernel.
+//! The bundled guest kernel. What it does is in the library; here is only how it touches its machine.
 #![cfg_attr(bulla_guest, no_std, no_main)]
 
 #[cfg(bulla_guest)]
-mod tenant {
-    use bulla_boot_abi::progress::Milestone;
-    use bulla_guest_rt::{gate, main, println, progress};
-
-    main!(tenant);
-
-    fn tenant(_boot_params: u64) -> ! {
-        println!("bulla tenant");
-        progress(Milestone::TenantReady);
-        gate::halt()
-    }
-}
+mod program;
 
 /// On the host there is nothing to run; `bulla-firmware` builds the program for the guest.
 #[cfg(not(bulla_guest))]
