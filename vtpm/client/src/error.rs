@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::frame::{FrameError, MAX_PAYLOAD, Op, Status};
 
-/// Who has to change for an [`Error`] to go away.
+/// Who has to change for an [`Error`](enum@Error) to go away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The monitor, which asked for what cannot be asked.
