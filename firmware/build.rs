@@ -34,7 +34,8 @@ const SOURCES: [&str; 12] = [
 ];
 
 /// What the outer cargo's environment may tell the nested one: where crates come from, and the job server.
-const KEPT: [&str; 6] = ["CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTRIES_", "CARGO_SOURCE_"];
+const KEPT: [&str; 6] =
+    ["CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTRIES_", "CARGO_SOURCE_"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let here = PathBuf::from(var("CARGO_MANIFEST_DIR")?);
@@ -133,7 +134,8 @@ fn flatten(elf: &[u8], base: u64) -> Result<Vec<u8>, Box<dyn Error>> {
     let (table, entry_len, count) = (int(32, 8)?, int(54, 2)?, int(56, 2)?);
     let mut image = Vec::new();
     for header in (0..count).map(|i| table + i * entry_len) {
-        let (kind, offset, address, len) = (int(header, 4)?, int(header + 8, 8)?, int(header + 24, 8)?, int(header + 32, 8)?);
+        let (kind, offset, address, len) =
+            (int(header, 4)?, int(header + 8, 8)?, int(header + 24, 8)?, int(header + 32, 8)?);
         if kind != 1 || len == 0 {
             continue;
         }

@@ -174,6 +174,7 @@
 .endm
 
 .macro fw_entry_code
+.globl fw_entry
 .set fw_entry, fw_start
 
 // Tables B: the bootloader's text becomes executable and read-only.
@@ -297,6 +298,7 @@ fw_pdpt_c:  .quad fw_pd_0 + 0x23, fw_pd_1 + 0x23, fw_pd_2 + 0x23, fw_pd_3a + 0x2
     .quad {bootloader_memory}
 
 .section .bl.entry, "ax", @progbits
+.globl bl_entry
 bl_entry:
     leaq guest_stack_top - 8(%rip), %rsp
     jmp guest_start
@@ -310,6 +312,7 @@ bl_entry:
 
 // Entered by the 64-bit boot protocol. RSI = boot_params goes to the program as its argument.
 .macro kn_entry_code
+.globl kn_entry
 kn_entry:
     movl $0xc0000080, %ecx
     rdmsr
@@ -360,6 +363,13 @@ guest_start:
     rep movsb
     movq %rax, %rdi
     jmp guest_main
+
+// The standard library's precompiled parts can unwind; a panic here ends in the panic handler, so nothing gets here.
+.section .text.unwind, "ax", @progbits
+.globl _Unwind_Resume, rust_eh_personality
+_Unwind_Resume:
+rust_eh_personality:
+    ud2
 
 // The memory functions that compilers call. Long runs go to `rep movsb`, which is microcoded to copy cache lines.
 .section .text.memory, "ax", @progbits
