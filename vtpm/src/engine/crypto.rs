@@ -35,3 +35,29 @@ pub(super) fn kdfa(alg: HashAlg, key: &[u8], label: &str, context_u: &[u8], cont
         block.copy_from_slice(&mac.as_bytes()[..block.len()]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::tests::unhex;
+
+    /// RFC 4231, test case 2.
+    #[test]
+    fn hmac_known_answers() {
+        let mac = |alg| hmac(alg, b"Jefe", &[b"what do ya want ", b"for nothing?"]).as_bytes().to_vec();
+        let sha256 = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        assert_eq!(mac(HashAlg::Sha256), unhex(sha256));
+        // RFC 2202, test case 2.
+        assert_eq!(mac(HashAlg::Sha1), unhex("effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"));
+    }
+
+    /// Two blocks, the second cut; computed with another HMAC (Python's).
+    #[test]
+    fn kdfa_known_answer() {
+        let mut out = [0; 48];
+        kdfa(HashAlg::Sha256, b"key", "LABEL", b"u", b"vv", &mut out);
+        let want = "ecde2b92a59ecca7129b6e97d4b4d43a3a2f85a9f6564d803ac60ad78c6c1b01\
+                    801331536290cc193c368dd449340974";
+        assert_eq!(out.to_vec(), unhex(want));
+    }
+}

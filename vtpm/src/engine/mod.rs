@@ -122,7 +122,9 @@ impl Tpm {
             locality_three: false,
             orderly: true,
         };
-        tpm.hierarchies = Hierarchies::generate(&mut tpm.random);
+        if healthy {
+            tpm.hierarchies = Hierarchies::generate(&mut tpm.random);
+        }
         tpm
     }
 

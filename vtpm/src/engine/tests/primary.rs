@@ -56,8 +56,7 @@ fn the_null_hierarchy_forgets_its_keys_at_each_reset() {
 fn creation_data_names_the_parent_the_locality_and_the_pcr() {
     let mut tpm = started();
     let selection = PcrSelectionList::from_slice(&[PcrSelection::new(HashAlg::Sha256, &[1])]).expect("one");
-    let cmd =
-        create(rh::OWNER, &[], &SensitiveCreate::default(), &templates::ak_p256(), b"outside", &selection);
+    let cmd = create(rh::OWNER, &[], &SensitiveCreate::default(), &templates::ak_p256(), b"outside", &selection);
     let made = response::parse_create_primary(&tpm.execute(2, &cmd)).expect("a key");
     let data = made.creation_data;
     assert_eq!(data.locality.bits(), 1 << 2);
