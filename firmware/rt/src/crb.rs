@@ -1,9 +1,13 @@
 //! Driver of the TPM's Command Response Buffer (TCG PC Client Platform TPM Profile 1.05, §6.5.3), locality 0.
 //!
-//! Every register access is an exit to the monitor, so no register is read that the protocol does not ask for. The
-//! response is copied out once; what a hostile host changes afterwards is not seen.
+//! Every register access is an exit to the monitor, so no register is read that the protocol does not ask for, and the
+//! data buffer is accessed 16 bytes at a time: KVM splits such an access in two without running the guest in between.
+//! The response is copied out once; what a hostile host changes afterwards is not seen.
 
 use alloc::vec::Vec;
+
+/// Bytes of the data buffer moved by one instruction.
+pub const WIDE: usize = 16;
 
 /// Access to the registers of one locality, by offset from its start. Wide accesses touch the data buffer only.
 pub trait Registers {
@@ -11,10 +15,10 @@ pub trait Registers {
     fn read32(&mut self, offset: u16) -> u32;
     /// Writes 32 bits.
     fn write32(&mut self, offset: u16, value: u32);
-    /// Reads 64 bits.
-    fn read64(&mut self, offset: u16) -> u64;
-    /// Writes 64 bits.
-    fn write64(&mut self, offset: u16, value: u64);
+    /// Reads 16 bytes.
+    fn read_wide(&mut self, offset: u16) -> [u8; WIDE];
+    /// Writes 16 bytes.
+    fn write_wide(&mut self, offset: u16, value: [u8; WIDE]);
 }
 
 const LOC_STATE: u16 = 0x00;
@@ -95,13 +99,13 @@ impl<R: Registers> Crb<R> {
         if command.len() > BUFFER_LEN {
             return Err(CrbError::CommandTooLong(command.len()));
         }
-        // From Idle and from Command Completion alike (§6.5.3.9: CapCRBIdleBypass).
+        // From Idle, and from Command Completion alike: the machine's TPM has CapCRBIdleBypass.
         self.registers.write32(CTRL_REQ, CTRL_REQ_CMD_READY);
         self.wait(CTRL_REQ, CTRL_REQ_CMD_READY, 0, "ready")?;
-        for (index, chunk) in command.chunks(8).enumerate() {
-            let mut word = [0; 8];
+        for (index, chunk) in command.chunks(WIDE).enumerate() {
+            let mut word = [0; WIDE];
             word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
-            self.registers.write64(DATA + 8 * index as u16, u64::from_le_bytes(word));
+            self.registers.write_wide(DATA + (WIDE * index) as u16, word);
         }
         self.registers.write32(CTRL_START, 1);
         self.wait(CTRL_START, 1, 0, "completion")?;
@@ -115,9 +119,10 @@ impl<R: Registers> Crb<R> {
         self.response.clear();
         let mut wanted = RESPONSE_HEADER_LEN;
         while self.response.len() < wanted {
-            let word = self.registers.read64(DATA + self.response.len() as u16);
-            self.response.extend(word.to_le_bytes());
-            if let [_, _, a, b, c, d, _, _] = *self.response {
+            let word = self.registers.read_wide(DATA + self.response.len() as u16);
+            let first = self.response.is_empty();
+            self.response.extend(word);
+            if let ([_, _, a, b, c, d, ..], true) = (word, first) {
                 let size = u32::from_be_bytes([a, b, c, d]);
                 wanted = usize::try_from(size)
                     .ok()
@@ -169,13 +174,13 @@ mod tests {
                 _ => panic!("write of {value:#x} to {offset:#x}"),
             }
         }
-        fn read64(&mut self, offset: u16) -> u64 {
+        fn read_wide(&mut self, offset: u16) -> [u8; WIDE] {
             let at = usize::from(offset);
-            u64::from_le_bytes(self.page[at..at + 8].try_into().unwrap())
+            self.page[at..at + WIDE].try_into().unwrap()
         }
-        fn write64(&mut self, offset: u16, value: u64) {
+        fn write_wide(&mut self, offset: u16, value: [u8; WIDE]) {
             let at = usize::from(offset);
-            self.page[at..at + 8].copy_from_slice(&value.to_le_bytes());
+            self.page[at..at + WIDE].copy_from_slice(&value);
         }
     }
 

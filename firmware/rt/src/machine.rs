@@ -11,7 +11,7 @@ use core::arch::asm;
 
 use bulla_boot_abi::map;
 
-use crate::crb::Registers;
+use crate::crb::{Registers, WIDE};
 
 /// Writes a byte to a port.
 pub fn out8(port: u16, value: u8) {
@@ -92,13 +92,23 @@ impl Registers for TpmRegisters {
         unsafe { (Self::at(offset & !3) as *mut u32).write_volatile(value) }
     }
 
-    fn read64(&mut self, offset: u16) -> u64 {
-        // SAFETY: an address inside the register page, rules 2 and 3.
-        unsafe { (Self::at(offset & !7) as *const u64).read_volatile() }
+    fn read_wide(&mut self, offset: u16) -> [u8; WIDE] {
+        let mut value = [0; WIDE];
+        // SAFETY: an address inside the register page, rules 2 and 3; `value` has room for the 16 bytes.
+        unsafe {
+            asm!("movups {wide}, [{from}]", "movups [{to}], {wide}", wide = out(xmm_reg) _,
+                 from = in(reg) Self::at(offset & !15), to = in(reg) value.as_mut_ptr(),
+                 options(nostack, preserves_flags));
+        }
+        value
     }
 
-    fn write64(&mut self, offset: u16, value: u64) {
-        // SAFETY: an address inside the register page, rules 2 and 3.
-        unsafe { (Self::at(offset & !7) as *mut u64).write_volatile(value) }
+    fn write_wide(&mut self, offset: u16, value: [u8; WIDE]) {
+        // SAFETY: an address inside the register page, rules 2 and 3; `value` has the 16 bytes.
+        unsafe {
+            asm!("movups {wide}, [{from}]", "movups [{to}], {wide}", wide = out(xmm_reg) _,
+                 from = in(reg) value.as_ptr(), to = in(reg) Self::at(offset & !15),
+                 options(nostack, preserves_flags));
+        }
     }
 }

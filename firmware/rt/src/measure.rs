@@ -169,3 +169,133 @@ impl<'l, T: Transport> Chain<'l, T> {
         Ok(self.log.append(u32::from(pcr), event_type, digests, event)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use bulla_tpm_types::hash::digest_banks;
+    use bulla_tpm_types::{AlgId, PcrSelection, PcrSelectionList, Rc, Writer, cc};
+
+    /// A TPM with some banks that takes every command but one; it keeps the commands.
+    struct Fake {
+        banks: Vec<HashAlg>,
+        refuses: u32,
+        commands: Vec<Vec<u8>>,
+        answer: Vec<u8>,
+    }
+
+    impl Fake {
+        fn new(banks: &[HashAlg]) -> Self {
+            Self { banks: banks.to_vec(), refuses: 0, commands: vec![], answer: vec![] }
+        }
+    }
+
+    impl Transport for &mut Fake {
+        fn transmit(&mut self, command: &[u8]) -> Result<&[u8], CrbError> {
+            self.commands.push(command.to_vec());
+            let code = u32::from_be_bytes(command[6..10].try_into().unwrap());
+            let mut w = Writer::new();
+            let tag: u16 = if code == cc::PCR_EXTEND { 0x8002 } else { 0x8001 };
+            w.u16(tag);
+            w.u32(0);
+            w.u32(if code == self.refuses { 0x101 } else { 0 });
+            match code {
+                cc::PCR_EXTEND => w.bytes(&[0, 0, 0, 0, 0, 0, 1, 0, 0]),
+                cc::GET_CAPABILITY => {
+                    let all: Vec<u32> = (0..24).collect();
+                    let selections = HashAlg::BANKS.map(|alg| {
+                        let pcrs = if self.banks.contains(&alg) { &all[..] } else { &[] };
+                        PcrSelection::new(alg, pcrs)
+                    });
+                    w.u8(0);
+                    w.u32(5);
+                    w.put(&PcrSelectionList::from_slice(&selections).unwrap());
+                }
+                _ => {}
+            }
+            let len = w.len() as u32;
+            w.patch(2, &len.to_be_bytes());
+            self.answer = w.into_vec();
+            Ok(&self.answer)
+        }
+    }
+
+    #[test]
+    fn an_event_is_extended_into_the_active_banks_only_and_logged_with_the_same_digests() {
+        let banks = [HashAlg::Sha256, HashAlg::Sha384];
+        let mut tpm = Fake::new(&banks);
+        let mut area = vec![0; 4096];
+        let mut chain = Chain::start(&mut tpm, &mut area).unwrap();
+        assert_eq!(chain.banks(), banks);
+        chain.measure(4, ev::IPL, b"data", b"event").unwrap();
+        let used = chain.log_len();
+        assert_eq!(tpm.commands.last(), Some(&command::pcr_extend(4, &digests(&banks, b"data"))));
+        let log = EventLog::parse(&area[..used]).unwrap();
+        let events: Vec<_> = log.events().collect::<Result<_, _>>().unwrap();
+        let event = events.last().unwrap();
+        assert_eq!((event.pcr, event.event_type, event.data), (4, ev::IPL, &b"event"[..]));
+        let sha384: [u8; 48] = digest_banks(b"data").bank(HashAlg::Sha384).unwrap().as_bytes().try_into().unwrap();
+        assert!(area[..used].windows(48).any(|w| w == sha384));
+    }
+
+    #[test]
+    fn one_pass_in_chunks_gives_the_digests_of_the_whole() {
+        let data: Vec<u8> = (0..100_000u32).map(|i| i as u8).collect();
+        assert_eq!(digests(&HashAlg::BANKS, &data), digest_banks(&data));
+        assert_eq!(digests(&HashAlg::BANKS, &[]), digest_banks(&[]));
+    }
+
+    #[test]
+    fn a_log_is_continued_by_the_next_stage_with_the_same_banks() {
+        let mut tpm = Fake::new(&[HashAlg::Sha1, HashAlg::Sha256]);
+        let mut area = vec![0; 4096];
+        let used = Chain::start(&mut tpm, &mut area).unwrap().log_len();
+        let mut chain = Chain::resume(&mut tpm, &mut area, used).unwrap();
+        assert_eq!(chain.banks(), [HashAlg::Sha1, HashAlg::Sha256]);
+        chain.measure(9, ev::IPL, b"initrd", b"e").unwrap();
+        let used = chain.log_len();
+        assert_eq!(EventLog::parse(&area[..used]).unwrap().events().count(), 2);
+        assert!(matches!(Chain::resume(&mut tpm, &mut area, used - 1), Err(MeasureError::NewLog(_))));
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_its_command_and_nothing_is_logged() {
+        let mut tpm = Fake::new(&HashAlg::BANKS);
+        tpm.refuses = cc::PCR_EXTEND;
+        let mut area = vec![0; 4096];
+        let mut chain = Chain::start(&mut tpm, &mut area).unwrap();
+        let before = chain.log_len();
+        let error = chain.measure(0, ev::SEPARATOR, &[0; 4], &[0; 4]).unwrap_err();
+        let refused = MeasureError::Refused { command: "TPM2_PCR_Extend", error: ResponseError::Tpm(Rc(0x101)) };
+        assert_eq!(error, refused);
+        assert_eq!(error.failure(), Failure::TpmFailed);
+        assert_eq!(chain.log_len(), before);
+    }
+
+    #[test]
+    fn a_tpm_without_banks_is_refused() {
+        let mut tpm = Fake::new(&[]);
+        let mut area = vec![0; 4096];
+        assert_eq!(Chain::start(&mut tpm, &mut area).err(), Some(MeasureError::NoBank));
+    }
+
+    #[test]
+    fn a_full_log_stops_the_chain() {
+        let mut tpm = Fake::new(&HashAlg::BANKS);
+        let mut area = vec![0; 400];
+        let mut chain = Chain::start(&mut tpm, &mut area).unwrap();
+        let error = chain.measure(0, ev::IPL, b"x", &[0; 300]).unwrap_err();
+        assert_eq!(error.failure(), Failure::EventLogFull);
+    }
+
+    #[test]
+    fn hcrtm_digests_that_lack_a_bank_are_refused() {
+        let mut tpm = Fake::new(&HashAlg::BANKS);
+        let mut area = vec![0; 4096];
+        let mut chain = Chain::start(&mut tpm, &mut area).unwrap();
+        let only = digests(&[HashAlg::Sha256], b"fw");
+        let missing = AlgId(HashAlg::Sha1.id().0);
+        assert_eq!(chain.log_hcrtm(&only, b"HCRTM"), Err(MeasureError::Log(LogFull::MissingDigest(missing.0))));
+    }
+}
