@@ -7,6 +7,7 @@ mod fuzz;
 mod hashes;
 mod lifecycle;
 mod pcrs;
+mod peer;
 mod primary;
 
 use std::sync::Arc;
