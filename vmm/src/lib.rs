@@ -3,9 +3,13 @@
 //! [`backend`] is the boundary to whatever executes the guest's instructions (KVM today).
 #![deny(unsafe_code)]
 
+pub mod acpi;
 pub mod backend;
 pub mod devices;
 pub mod doctor;
 pub mod evidence;
+pub mod machine;
+pub mod measure;
+pub mod memory;
 pub mod shared;
 pub mod tenant;
