@@ -48,6 +48,8 @@ pub struct Crb {
     base: u64,
     // Glue.
     backend: Box<dyn TpmBackend>,
+    /// The log has been told of a failing backend; a guest that goes on trying must not fill it.
+    failure_logged: bool,
     // Volatile state.
     active: Option<u8>,
     requested: u8,
@@ -94,6 +96,7 @@ impl Crb {
         Self {
             base,
             backend,
+            failure_logged: false,
             active: None,
             requested: 0,
             seized: 0,
@@ -238,7 +241,9 @@ impl Crb {
             },
         };
         self.error = failure.is_some();
-        if let Some(reason) = failure {
+        if let Some(reason) = failure
+            && !std::mem::replace(&mut self.failure_logged, true)
+        {
             tracing::error!(locality, reason, "TPM command failed");
         }
     }

@@ -1,4 +1,4 @@
-//! 16550 serial port: vm-superio's UART with buffered output, unbounded-looking input and saved state of our own.
+//! 16550 serial port: vm-superio's UART with buffered output, a backlog of input, and a saved state of our own.
 
 mod device;
 mod output;
