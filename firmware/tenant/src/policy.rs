@@ -7,7 +7,7 @@
 //! | `peer_pcrs=same:N[,N…]` | these of them are |
 //! | `peer_pcr=N:VALUE` | PCR N of the peer has this SHA-256 value; may be given several times, also for one N |
 //! | `channel_id=ID` | 64 hexadecimal digits, the same at both ends; zeros if not given |
-//! | `channel_size=N[K\|M]` | bytes of the shared region; 1M if not given |
+//! | `channel_size=N[K\|M]` | bytes of the shared region, the same at both ends; 64K if not given |
 //!
 //! At least one `peer_` word is needed. Without `peer_ak` the peer's key is not known to live in a TPM, which is much weaker: then
 //! somebody else (the host, who asks both ends for evidence) has to compare the AK Name that the tenant reports. Words that
@@ -22,7 +22,8 @@ use bulla_boot_abi::map::CHANNEL_MAX;
 use bulla_channel::appraise::PolicyError;
 use bulla_channel::{AkName, ChannelId, PcrRule, PcrSet, PeerPolicy, PinnedAks};
 
-const DEFAULT_SIZE: usize = 1 << 20;
+/// A small region is inside every larger one, so a window of more than this needs no word.
+const DEFAULT_SIZE: usize = 64 << 10;
 
 /// What the command line says about the channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,13 +189,13 @@ mod tests {
         assert_eq!(config.policy.aks, PinnedAks::Any);
         assert_eq!(config.policy.pcrs, PcrRule::SameAsMine(quoted()));
         assert_eq!(config.policy.selection.iter().collect::<Vec<_>>(), QUOTE_PCRS);
-        assert_eq!((config.id, config.size), (ChannelId::new([0; 32]), 1 << 20));
+        assert_eq!((config.id, config.size), (ChannelId::new([0; 32]), 64 << 10));
     }
 
     #[test]
     fn every_word_is_understood() {
         let cmdline = format!(
-            "peer_ak={NAME},{NAME} peer_pcr=4:{VALUE} peer_pcr=4:{} peer_pcr=12:{VALUE} channel_id={VALUE} channel_size=64K",
+            "peer_ak={NAME},{NAME} peer_pcr=4:{VALUE} peer_pcr=4:{} peer_pcr=12:{VALUE} channel_id={VALUE} channel_size=128K",
             "11".repeat(32)
         );
         let config = config(&cmdline).unwrap();
@@ -204,7 +205,7 @@ mod tests {
         assert_eq!(config.policy.aks, PinnedAks::OneOf(vec![name, name]));
         let values = [(4, [value, [0x11; 32]].into()), (12, [value].into())];
         assert_eq!(config.policy.pcrs, PcrRule::Values(values.into()));
-        assert_eq!((config.id, config.size), (ChannelId::new(value), 64 << 10));
+        assert_eq!((config.id, config.size), (ChannelId::new(value), 128 << 10));
         let some = ChannelConfig::from_cmdline("peer_pcrs=same:0,4").unwrap();
         assert_eq!(some.policy.pcrs, PcrRule::SameAsMine(PcrSet::of(&[0, 4]).unwrap()));
     }
