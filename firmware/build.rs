@@ -2,7 +2,7 @@
 //!
 //! The images must be the same bytes wherever they are built, since their digests are what a verifier knows. So the
 //! nested build inherits nothing from the outer one that could change code: no flags, wrappers (clippy, coverage),
-//! profiles; and no path of this machine reaches the output. `firmware/reproducible.sh` checks that.
+//! profiles; and no path of this machine reaches the output. `firmware/reproducible` checks that.
 
 use std::env;
 use std::error::Error;

@@ -95,7 +95,8 @@ struct Ram {
 }
 
 impl Ram {
-    fn take(&self, what: &'static str, at: u64, len: u64) -> Result<&'static mut [u8], Stop> {
+    #[expect(clippy::mut_from_ref, reason = "the reference is a name; the memory is RAM")]
+    fn take(&mut self, what: &'static str, at: u64, len: u64) -> Result<&'static mut [u8], Stop> {
         let end = at.checked_add(len);
         let inside = |(base, limit): (u64, u64)| at >= base && end.is_some_and(|end| end <= limit);
         if !inside(self.low) && !inside((0, map::CONVENTIONAL_END)) {
@@ -105,7 +106,7 @@ impl Ram {
         Ok(unsafe { take_memory(at, len) })
     }
 
-    fn write(&self, what: &'static str, at: u64, bytes: &[u8]) -> Result<(), Stop> {
+    fn write(&mut self, what: &'static str, at: u64, bytes: &[u8]) -> Result<(), Stop> {
         self.take(what, at, bytes.len() as u64)?.copy_from_slice(bytes);
         Ok(())
     }
@@ -120,7 +121,7 @@ fn boot() -> Result<Entry, Stop> {
     let handoff = Handoff::parse(unsafe { take_memory(map::HANDOFF_BASE, 4096) }).ok_or(Stop::Handoff)?;
     let directory = &handoff.directory;
     let memory_map = &handoff.memory_map;
-    let ram = Ram { low: low_ram(memory_map)? };
+    let mut ram = Ram { low: low_ram(memory_map)? };
 
     let extent = directory.get(Kind::Kernel).ok_or(Stop::Missing("kernel"))?;
     let kernel = ram.take("kernel file", kernel_copy_at(extent.len, memory_map)?, extent.len)?;
@@ -158,10 +159,10 @@ fn boot() -> Result<Entry, Stop> {
     ram.write("GDT", map::BOOT_GDT, &gdt)?;
     let address = match &plan.kernel {
         Kernel::Elf(elf) => {
-            load(&ram, &elf.segments)?;
+            load(&mut ram, &elf.segments)?;
             elf.pvh_entry.map_or(elf.entry, u64::from)
         }
-        Kernel::BzImage(image) => load_bzimage(&ram, &plan, image)?,
+        Kernel::BzImage(image) => load_bzimage(&mut ram, &plan, image)?,
     };
     progress(Milestone::Handover);
     Ok(Entry { protocol: plan.protocol, address, argument: plan.boot_params_at })
@@ -190,7 +191,7 @@ fn measure(
 }
 
 /// Copies segments to their addresses. The plan has checked that they lie in low RAM, apart from everything else.
-fn load(ram: &Ram, segments: &[Segment<'_>]) -> Result<(), Stop> {
+fn load(ram: &mut Ram, segments: &[Segment<'_>]) -> Result<(), Stop> {
     for segment in segments {
         let place = ram.take("segment", segment.address, segment.memory)?;
         // An ELF segment is no shorter in memory than in the file.
@@ -202,7 +203,7 @@ fn load(ram: &Ram, segments: &[Segment<'_>]) -> Result<(), Stop> {
 }
 
 /// Puts a bzImage's kernel into place and gives its entry point.
-fn load_bzimage(ram: &Ram, plan: &Plan<'_>, image: &BzImage<'_>) -> Result<u64, Stop> {
+fn load_bzimage(ram: &mut Ram, plan: &Plan<'_>, image: &BzImage<'_>) -> Result<u64, Stop> {
     let Unpacking::Here { buffer, heap } = unpacking(plan, image) else {
         ram.write("kernel", image.address, image.protected)?;
         return Ok(image.entry());

@@ -49,7 +49,7 @@ pub fn copy_from_window(offset: u64, to: &mut [u8]) -> Option<()> {
     // Assembly reads each byte once whatever the host does meanwhile: rule 2.
     unsafe {
         asm!("rep movsb", inout("rsi") map::BOOT_WINDOW_BASE + offset => _, inout("rdi") to.as_mut_ptr() => _,
-             inout("rcx") to.len() => _, options(nostack, preserves_flags))
+             inout("rcx") to.len() => _, options(nostack, preserves_flags));
     }
     Some(())
 }

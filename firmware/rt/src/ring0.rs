@@ -16,7 +16,7 @@ core::arch::global_asm!(
 );
 
 // `ring0.s` counts its pages from these.
-const _: () = assert!(map::FIRMWARE_BASE % 0x20_0000 == 0);
+const _: () = assert!(map::FIRMWARE_BASE.is_multiple_of(0x20_0000));
 const _: () = assert!(map::FIRMWARE_SIZE == 256 * 4096);
 const _: () = assert!(map::BOOTLOADER_BASE == map::FIRMWARE_BASE + map::FIRMWARE_SIZE);
 const _: () = assert!(map::FIRMWARE_BASE + map::FIRMWARE_REGION_SIZE == 1 << 32);
