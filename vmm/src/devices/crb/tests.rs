@@ -266,6 +266,7 @@ fn nothing_happens_in_idle_or_without_the_locality() {
     driver.write_bytes(DATA_BUFFER, &get_random(), 4);
     assert_eq!(driver.read(DATA_BUFFER), 0);
     driver.write(CTRL_START, START);
+    assert_eq!(driver.read_bytes(DATA_BUFFER, 16, 16), [0; 16], "not even an error response");
     // From another locality.
     driver.write(CTRL_REQ, REQ_CMD_READY);
     driver.write_bytes(DATA_BUFFER, &get_random(), 4);

@@ -84,8 +84,10 @@ fn the_guest_can_set_the_time() {
     assert_eq!(rig.time(), [0x00, 0x02, 0x28, 0x23, 0x59, 0x58]);
     rig.clock.advance(2 * NS_PER_S);
     assert_eq!(rig.time(), [0x00, 0x02, 0x29, 0x00, 0x00, 0x00]);
-    // Without stopping, one register at a time.
+    // Without stopping, one register at a time. A jump is not the passing of a second.
+    rig.read(0x0C);
     rig.write(8, 0x12);
+    assert_eq!(rig.read(0x0C), 0);
     assert_eq!(rig.time(), [0x00, 0x12, 0x29, 0x00, 0x00, 0x00]);
 }
 
