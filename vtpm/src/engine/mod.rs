@@ -40,7 +40,7 @@ use drbg::Drbg;
 use hierarchy::Hierarchies;
 use object::Objects;
 use pcr::{HashSequence, Pcrs, SavedPcrs};
-use selftest::SelfTests;
+use selftest::{SelfTests, TestSet};
 use time::TpmTime;
 
 /// A TPM.
@@ -151,6 +151,8 @@ impl Tpm {
     /// is always well formed and at most [`MAX_RESPONSE_SIZE`] bytes.
     pub fn execute(&mut self, locality: u8, command: &[u8]) -> Vec<u8> {
         self.settle_time();
+        // A command ends a hash sequence that was begun: it could otherwise cross a startup.
+        self.hash = None;
         dispatch::execute(self, locality, command)
     }
 
@@ -160,18 +162,15 @@ impl Tpm {
     /// the dynamic root of trust (17 to 22).
     pub fn hash_start(&mut self) {
         self.settle_time();
-        self.hash = match self.mode {
-            Mode::Initialized => {
-                self.hcrtm = true;
-                Some(HashSequence::default())
-            }
-            Mode::Operational => {
-                self.forget_shutdown();
-                self.pcrs.drtm_reset();
-                Some(HashSequence::default())
-            }
-            Mode::Off | Mode::Failed => None,
-        };
+        if !matches!(self.mode, Mode::Initialized | Mode::Operational) || self.require(TestSet::BANKS).is_err() {
+            self.hash = None;
+            return;
+        }
+        if self.mode == Mode::Operational {
+            self.forget_shutdown();
+            self.pcrs.drtm_reset();
+        }
+        self.hash = Some(HashSequence::default());
     }
 
     /// _TPM_Hash_Data (Part 3, 22.10); without a _TPM_Hash_Start nothing happens.
@@ -190,6 +189,7 @@ impl Tpm {
         };
         let digests = hash.finish();
         if self.mode == Mode::Initialized {
+            self.hcrtm = true;
             self.pcrs.hcrtm(&digests);
         } else {
             self.pcrs.extend(pcr::DRTM_PCR, &digests);

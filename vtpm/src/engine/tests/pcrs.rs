@@ -147,6 +147,21 @@ fn hash_signals_out_of_place_do_nothing() {
     assert_eq!(pcr(&mut tpm, HashAlg::Sha1, 0), [0; 20]);
 }
 
+/// Software that gets a command in between cannot have a startup count as one with an H-CRTM, whose PCR 0 then
+/// would be anything it likes.
+#[test]
+fn a_command_ends_an_unfinished_hash_sequence() {
+    let (mut tpm, _) = powered_on();
+    tpm.hash_start();
+    tpm.hash_data(b"x");
+    assert_eq!(code_at(&mut tpm, 3, &command::startup(StartupType::Clear)), rc::SUCCESS);
+    assert!(tpm.hash_end().is_empty());
+    let mut want = [0; 20];
+    want[19] = 3;
+    assert_eq!(pcr(&mut tpm, HashAlg::Sha1, 0), want);
+    assert_eq!(pcr(&mut tpm, HashAlg::Sha1, 17), [0xff; 20]);
+}
+
 #[test]
 fn reading_answers_eight_pcr_and_which() {
     let mut tpm = started();
