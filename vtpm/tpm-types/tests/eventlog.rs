@@ -38,12 +38,15 @@ fn the_header_is_the_profiles() {
 }
 
 #[test]
-fn a_log_in_an_area_ends_where_the_zeros_begin() {
+fn a_log_in_an_area_ends_where_the_unused_part_begins() {
     let used = log(&[(0, ev::POST_CODE, b"x".to_vec()), (4, ev::SEPARATOR, vec![0; 4])]);
-    let mut area = used.clone();
-    area.resize(used.len() + 100, 0);
-    let (parsed, len) = EventLog::in_area(&area).expect("a log");
-    assert_eq!((len, parsed.events().count()), (used.len(), 2));
+    let mut area = Vec::new();
+    for unused in [0xff, 0] {
+        area.clone_from(&used);
+        area.resize(used.len() + 100, unused);
+        let (parsed, len) = EventLog::in_area(&area).expect("a log");
+        assert_eq!((len, parsed.events().count()), (used.len(), 2));
+    }
     let (parsed, len) = EventLog::in_area(&used).expect("a log that fills its area");
     assert_eq!((len, parsed.events().count()), (used.len(), 2));
     assert!(matches!(error(&area), (LogErrorKind::DigestCount { got: 0, want: 3 }, 3, _)));

@@ -5,6 +5,9 @@ use crate::buffers::{Ha, List};
 use crate::constants::{AlgId, HashAlg, alg};
 use crate::pcr::DigestValues;
 
+/// Octets of an event without digests and data: PCR, type, number of digests, size of data.
+const SMALLEST_EVENT: usize = 16;
+
 /// What is wrong with a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -181,15 +184,16 @@ impl<'a> EventLog<'a> {
         Ok(Self { spec: Some(spec), events: c, first: 1 })
     }
 
-    /// Reads a log in a larger memory area, as ACPI describes it: the log ends at the first event that is all
-    /// zero, which is how an area's unused part looks. Answers also the length of the log.
+    /// Reads a log in a larger memory area, as ACPI describes it: the log ends where 16 octets, the smallest
+    /// event, are all zero or all ones, which is how firmware leaves the unused part. Answers also the length of
+    /// the log.
     pub fn in_area(area: &'a [u8]) -> Result<(Self, usize), LogError> {
         let log = Self::parse(area)?;
         let mut events = log.events();
         let mut end = log.events.offset;
         loop {
-            // The smallest event of any log: PCR, type, no digest, no data.
-            if area.get(end..).unwrap_or_default().iter().take(16).all(|b| *b == 0) {
+            let next = area.get(end..).unwrap_or_default().iter().take(SMALLEST_EVENT);
+            if next.clone().all(|b| *b == 0) || next.clone().all(|b| *b == 0xff) {
                 break;
             }
             match events.next() {
