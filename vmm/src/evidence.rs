@@ -90,9 +90,9 @@ pub fn from_tenant(nonce: &[u8], reply: Reply) -> Result<Option<Evidence>, Event
     let Reply::Quote { ak_public, attest, signature, event_log } = reply else {
         return Ok(None);
     };
-    let mut pcrs = Log::parse(&event_log)?.replay()?.pcrs;
-    pcrs.retain(|bank, _| *bank == Bank::Sha256);
-    pcrs.values_mut().for_each(|values| values.retain(|pcr, _| selection().contains(*pcr)));
+    let replay = Log::parse(&event_log)?.replay()?;
+    let values = selection().iter().map(|pcr| (pcr, replay.value(Bank::Sha256, pcr))).collect();
+    let pcrs = BTreeMap::from([(Bank::Sha256, values)]);
     Ok(Some(Evidence {
         nonce: nonce.to_vec(),
         root: Root::VmmHosted,

@@ -83,7 +83,8 @@ fn data_differences(found: &[&Event], expected: &[&ExpectedEvent], out: &mut Vec
                 bank: SHOWN,
                 kind: Kind::DataDiffers,
                 event_index: Some(f.index),
-                event: named(e),
+                event: e.name.clone(),
+                described: described(e),
                 expected: Some(shown_data(e.event_type, &e.data)),
                 found: Some(shown_data(f.event_type, &f.data)),
             });
@@ -114,8 +115,8 @@ fn is_permutation(found: &[&Event], expected: &[&ExpectedEvent]) -> bool {
 fn reordered<'a>(found: &'a [&'a Event], expected: &'a [&'a ExpectedEvent]) -> impl Iterator<Item = Difference> + 'a {
     found.iter().zip(expected).filter(|(f, e)| !same_digests(f, e)).map(|(f, e)| {
         // The event that came here is expected too, elsewhere: its own name says more than that of its place.
-        let name = expected.iter().find(|e| same_digests(f, e)).map_or_else(|| f.describe(), |e| named(e));
-        Difference { event: name, ..difference(Kind::Reordered, Some(f), Some(e)) }
+        let name = expected.iter().find(|e| same_digests(f, e)).map_or_else(|| f.describe(), |e| e.name.clone());
+        Difference { event: name, described: f.describe(), ..difference(Kind::Reordered, Some(f), Some(e)) }
     })
 }
 
@@ -183,8 +184,9 @@ fn pair_up(found: &[&Event], expected: &[&ExpectedEvent], out: &mut Vec<Differen
     out.extend(left.map(|f| difference(Kind::Unexpected, Some(f), None)));
 }
 
-fn named(e: &ExpectedEvent) -> String {
-    format!("{} ({})", e.name, describe(e.event_type, &e.data))
+/// What an event is, by type and data.
+fn described(e: &ExpectedEvent) -> String {
+    describe(e.event_type, &e.data)
 }
 
 fn difference(kind: Kind, found: Option<&Event>, expected: Option<&ExpectedEvent>) -> Difference {
@@ -198,7 +200,8 @@ fn difference(kind: Kind, found: Option<&Event>, expected: Option<&ExpectedEvent
         bank,
         kind,
         event_index: found.map(|f| f.index),
-        event: expected.map(named).or(found.map(Event::describe)).unwrap_or_default(),
+        event: expected.map(|e| e.name.clone()).or(found.map(Event::describe)).unwrap_or_default(),
+        described: expected.map(described).or(found.map(Event::describe)).unwrap_or_default(),
         expected: of(e, bank).map(hex::encode),
         found: of(f, bank).map(hex::encode),
     }

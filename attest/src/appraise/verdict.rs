@@ -130,8 +130,10 @@ pub struct Difference {
     pub kind: Kind,
     /// Number of the event in the log, the header being 0; none for a missing event.
     pub event_index: Option<usize>,
-    /// Name of the event.
+    /// Name of the event in the expected values; for one that they do not have, what it is.
     pub event: String,
+    /// What the event is, by type and data: `EV_IPL "bulla: kernel"`.
+    pub described: String,
     /// The expected digest, in hex (event data for `data-differs`); none for an unexpected event.
     pub expected: Option<String>,
     /// The measured digest, in hex (event data for `data-differs`); none for a missing event.
@@ -147,7 +149,11 @@ impl fmt::Display for Difference {
             Kind::DataDiffers => "has the right digest but other data",
             Kind::Reordered => "is at another place in the order",
         };
-        write!(f, "PCR {}: {} {what}", self.pcr, self.event)?;
+        write!(f, "PCR {}: {}", self.pcr, self.event)?;
+        if self.described != self.event {
+            write!(f, " ({})", self.described)?;
+        }
+        write!(f, " {what}")?;
         match self.event_index {
             Some(index) => write!(f, " (event {index} of the log)"),
             None => Ok(()),

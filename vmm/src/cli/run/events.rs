@@ -1,0 +1,140 @@
+//! What `bulla run` tells while the VM runs, and when it shall stop.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use bulla_boot_abi::progress::{Milestone, Progress};
+use bulla_vmm::machine::Stopper;
+
+/// What `--until` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// The hand-over to the kernel.
+    Handover,
+    /// A text on the console.
+    Console(String),
+}
+
+pub(crate) fn parse_until(text: &str) -> Result<Until, String> {
+    match text.strip_prefix("console:") {
+        Some(needle) if !needle.is_empty() => Ok(Until::Console(needle.to_owned())),
+        None if text == "handover" => Ok(Until::Handover),
+        _ => Err("write `handover` or `console:TEXT`".to_owned()),
+    }
+}
+
+/// See the module.
+pub(crate) struct Events {
+    json: bool,
+    until: Option<Until>,
+    reached: AtomicBool,
+    stopper: OnceLock<Stopper>,
+    /// Lines of JSON come from two threads.
+    out: Mutex<()>,
+}
+
+impl Events {
+    pub(crate) fn new(json: bool, until: Option<Until>) -> Self {
+        Self { json, until, reached: AtomicBool::new(false), stopper: OnceLock::new(), out: Mutex::new(()) }
+    }
+
+    /// What ends the VM once `--until` is reached.
+    pub(crate) fn on_reached(&self, stopper: Stopper) {
+        // Called once, before the VM starts.
+        let _ = self.stopper.set(stopper);
+    }
+
+    pub(crate) fn reached(&self) -> bool {
+        self.reached.load(Ordering::Acquire)
+    }
+
+    /// The text to look for on the console.
+    pub(crate) fn needle(&self) -> Option<&str> {
+        match &self.until {
+            Some(Until::Console(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The console has shown [`Self::needle`].
+    pub(crate) fn needle_seen(&self) {
+        self.reached.store(true, Ordering::Release);
+        if let Some(stopper) = self.stopper.get() {
+            stopper.stop();
+        }
+    }
+
+    /// Tells of a milestone. True if the VM shall end here.
+    pub(crate) fn progress(&self, progress: Progress) -> bool {
+        if let Progress::Reached(milestone) = progress {
+            self.line(&serde_json::json!({ "milestone": name(milestone), "monotonic_ns": monotonic_ns() }));
+            if milestone == Milestone::Handover && self.until == Some(Until::Handover) {
+                self.reached.store(true, Ordering::Release);
+                return true;
+            }
+        }
+        false
+    }
+
+    pub(crate) fn evidence(&self, path: &std::path::Path) {
+        self.line(&serde_json::json!({ "evidence": path }));
+    }
+
+    pub(crate) fn stopped(&self, how: &str) {
+        self.line(&serde_json::json!({ "stopped": how, "monotonic_ns": monotonic_ns() }));
+    }
+
+    fn line(&self, value: &serde_json::Value) {
+        if self.json {
+            let _one_at_a_time = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+            println!("{value}");
+        }
+    }
+}
+
+/// Names of milestones in JSON; stable.
+fn name(milestone: Milestone) -> &'static str {
+    match milestone {
+        Milestone::FirmwareEntered => "firmware-entered",
+        Milestone::TpmReady => "tpm-ready",
+        Milestone::BootloaderCopied => "bootloader-copied",
+        Milestone::BootloaderMeasured => "bootloader-measured",
+        Milestone::BootloaderEntered => "bootloader-entered",
+        Milestone::ImagesCopied => "images-copied",
+        Milestone::ImagesMeasured => "images-measured",
+        Milestone::Handover => "handover",
+        Milestone::TenantReady => "tenant-ready",
+        Milestone::TenantReplied => "tenant-replied",
+    }
+}
+
+/// CLOCK_MONOTONIC in nanoseconds: comparable between processes of one host.
+fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn until_takes_a_handover_or_a_text() {
+        assert_eq!(parse_until("handover"), Ok(Until::Handover));
+        assert_eq!(parse_until("console:Linux version"), Ok(Until::Console("Linux version".into())));
+        for bad in ["", "console:", "console", "reboot"] {
+            assert!(parse_until(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_the_named_milestone_ends_the_vm() {
+        let events = Events::new(false, Some(Until::Handover));
+        assert!(!events.progress(Progress::Reached(Milestone::TpmReady)));
+        assert!(!events.reached());
+        assert!(events.progress(Progress::Reached(Milestone::Handover)));
+        assert!(events.reached());
+        assert!(!Events::new(false, None).progress(Progress::Reached(Milestone::Handover)));
+    }
+}
