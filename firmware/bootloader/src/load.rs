@@ -1,5 +1,7 @@
 //! How a kernel gets to its place.
 
+use bulla_boot_abi::map::MIB;
+
 use crate::bzimage::BzImage;
 use crate::elf::Elf;
 use crate::error::PlanError;
@@ -14,7 +16,7 @@ pub enum Unpacking {
     Here {
         /// Where the unpacked ELF goes.
         buffer: u64,
-        /// Where the unpacker's heap goes, up to the buffer.
+        /// Where the unpacker's heap goes, up to the buffer. It may lie where the kernel goes afterwards.
         heap: u64,
     },
     /// The kernel, at ring 0, because the format is not known here or because there is no room for another copy.
@@ -28,7 +30,7 @@ pub fn unpacking(plan: &Plan<'_>, image: &BzImage<'_>) -> Unpacking {
     }
     let (_, floor) = plan.kernel.extent();
     let buffer = below("unpacked kernel", plan.free_end, image.payload.unpacked_len().into(), floor);
-    let heap = buffer.and_then(|at| below("unpacker's heap", at, image.payload.heap_needed(), floor));
+    let heap = buffer.and_then(|at| below("unpacker's heap", at, image.payload.heap_needed(), MIB));
     match (buffer, heap) {
         (Ok(buffer), Ok(heap)) => Unpacking::Here { buffer, heap },
         _ => Unpacking::Kernel,
@@ -70,7 +72,6 @@ mod tests {
     use crate::testing::{ElfImage, bzimage, lz4, note, zstd};
     use alloc::vec;
     use alloc::vec::Vec;
-    use bulla_boot_abi::map::MIB;
     use bulla_boot_abi::window::standard_memory_map;
 
     fn decide(file: &[u8], ram: u64) -> Unpacking {
@@ -83,15 +84,16 @@ mod tests {
     }
 
     #[test]
-    fn the_buffer_and_the_heap_lie_between_the_kernel_and_its_copy() {
+    fn the_buffer_lies_between_the_kernel_and_its_copy_and_the_heap_below_it() {
         let file = bzimage(&lz4(&vec![7; 3 << 20]));
         let Unpacking::Here { buffer, heap } = decide(&file, 64 * MIB) else { panic!() };
-        assert!(heap >= 0x180_0000 && heap + MIB <= buffer && buffer + (3 << 20) <= 64 * MIB - file.len() as u64);
+        assert!(heap >= MIB && heap + MIB <= buffer);
+        assert!(buffer >= 0x180_0000 && buffer + (3 << 20) <= 64 * MIB - file.len() as u64);
     }
 
     #[test]
     fn without_room_or_for_an_unknown_format_the_kernel_unpacks_itself() {
-        assert_eq!(decide(&bzimage(&zstd(&vec![7; 3 << 20])), 32 * MIB), Unpacking::Kernel);
+        assert_eq!(decide(&bzimage(&zstd(&vec![7; 3 << 20])), 27 * MIB), Unpacking::Kernel);
         assert!(matches!(decide(&bzimage(&zstd(&vec![7; 3 << 20])), 64 * MIB), Unpacking::Here { .. }));
         assert_eq!(decide(&bzimage(b"\xfd7zXZ\0 and more"), 64 * MIB), Unpacking::Kernel);
     }

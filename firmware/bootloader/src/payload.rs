@@ -4,11 +4,15 @@
 //! here, because the kernel's own decompressor would run at ring 0. Other formats are left to the kernel. Except for
 //! gzip, the build appends the unpacked length, as 32 bits.
 
+use bulla_boot_abi::map::MIB;
+
 use crate::bytes::{array, range, u16_at, u32_at};
 use crate::error::PlanError;
 
 const LZ4_LEGACY_MAGIC: u32 = 0x184c_2102;
 const ZSTD_MAGIC: u32 = 0xfd2f_b528;
+/// The window that the kernel's build asks for (`zstd -22 --ultra`).
+const ZSTD_WINDOW_MAX: u64 = 128 * MIB;
 const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
 
 /// How a payload is compressed.
@@ -53,12 +57,13 @@ impl<'a> Payload<'a> {
         self.bytes.last_chunk().map_or(0, |b| u32::from_le_bytes(*b))
     }
 
-    /// Bytes of heap that unpacking takes, at most; an estimate from the library's own growth.
+    /// Bytes of heap that unpacking takes at most, when freed blocks are not used again.
     pub fn heap_needed(&self) -> u64 {
         match self.format {
-            // The window is at most the content; the ring buffer doubles, and old and new exist while it does.
-            Format::Zstd => u64::from(self.unpacked_len()).saturating_mul(3).saturating_add(4 << 20),
-            _ => 1 << 20,
+            // The build allows windows of 128 MiB, so the decoder keeps all content, in a buffer that doubles. All sizes
+            // together are less than twice the last one.
+            Format::Zstd => (u64::from(self.unpacked_len()) + MIB).next_power_of_two() * 2 + 16 * MIB,
+            _ => MIB,
         }
     }
 
@@ -132,8 +137,7 @@ fn unlz4(packed: &[u8], out: &mut [u8]) -> Result<usize, PlanError> {
 
 fn unzstd(packed: &[u8], out: &mut [u8]) -> Result<usize, PlanError> {
     let mut decoder = ruzstd::decoding::FrameDecoder::new();
-    // A window larger than the content only costs memory; encoders do not write one.
-    decoder.set_max_window_size((out.len() as u64).max(8 << 20));
+    decoder.set_max_window_size(ZSTD_WINDOW_MAX);
     decoder.decode_all(packed, out).map_err(|_| PlanError::Payload("damaged Zstandard frame"))
 }
 
@@ -201,6 +205,18 @@ mod tests {
         long.extend(b"name\0comment\0\x12\x34");
         long.extend(&plain[10..]);
         assert_eq!(unpack(&long).unwrap(), b"content");
+    }
+
+    #[test]
+    fn a_zstandard_window_beyond_the_content_is_taken_as_the_kernels_build_asks_for_it() {
+        // Descriptor: no content size, no checksum; window of 2^27 bytes; one raw last block of 5 bytes.
+        let mut frame = ZSTD_MAGIC.to_le_bytes().to_vec();
+        frame.extend([0, 17 << 3, 5 << 3 | 1, 0, 0]);
+        frame.extend(b"vmlin");
+        frame.extend(5u32.to_le_bytes());
+        assert_eq!(unpack(&frame).unwrap(), b"vmlin");
+        frame[5] = 18 << 3;
+        assert!(matches!(unpack(&frame), Err(PlanError::Payload(_))));
     }
 
     proptest! {

@@ -1,7 +1,8 @@
 //! The program.
 //!
-//! Unsafe rule of this module: RAM is taken by the places that the plan gives, which do not overlap, and each once;
-//! the program itself lives in firmware memory, apart from RAM. [`Ram::take`] is the only place that takes memory.
+//! Unsafe rule of this module: RAM is taken by the places that the plan gives, which do not overlap while both are in
+//! use (the unpacker's heap is done with when the kernel goes to its place); the program itself lives in firmware
+//! memory, apart from RAM. [`Ram::take`] is the only place that takes memory.
 
 extern crate alloc;
 
@@ -22,7 +23,7 @@ use bulla_bootloader::plan::{Plan, PlanError, Protocol, kernel_copy_at, plan};
 use bulla_guest_rt::crb::Crb;
 use bulla_guest_rt::machine::{TpmRegisters, copy_from_window, take_memory};
 use bulla_guest_rt::measure::{Chain, MeasureError};
-use bulla_guest_rt::{add_heap, fail, gate, main, progress};
+use bulla_guest_rt::{fail, gate, main, progress, with_heap};
 use bulla_tpm_types::eventlog::ev;
 
 main!(bootloader);
@@ -208,9 +209,10 @@ fn load_bzimage(ram: &mut Ram, plan: &Plan<'_>, image: &BzImage<'_>) -> Result<u
         ram.write("kernel", image.address, image.protected)?;
         return Ok(image.entry());
     };
-    add_heap(ram.take("unpacker's heap", heap, buffer.saturating_sub(heap))?);
+    let heap = ram.take("unpacker's heap", heap, buffer.saturating_sub(heap))?;
     let unpacked = ram.take("unpacked kernel", buffer, image.payload.unpacked_len().into())?;
-    image.payload.unpack(unpacked)?;
+    // SAFETY: what is unpacked lies in the buffer, and the errors are plain values: nothing of the heap survives.
+    unsafe { with_heap(heap, || image.payload.unpack(unpacked)) }?;
     let elf = Elf::parse(unpacked)?;
     let entry = check_unpacked(&elf, image)?;
     load(ram, &elf.segments)?;

@@ -125,11 +125,17 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
-/// Goes on in another region from here on; what is left of the region before is lost.
-pub fn add_region(memory: &'static mut [u8]) {
-    // SAFETY: rule 1.
-    let state = unsafe { &mut *HEAP.0.get() };
-    state.started = true;
-    state.next = memory.as_mut_ptr() as usize;
-    state.end = state.next + memory.len();
+/// Runs `work` with another region as the heap, and then goes on in the one before.
+///
+/// # Safety
+/// Nothing that `work` allocates may be used after it: its result and what it changes must not own or borrow heap.
+pub unsafe fn with_heap<T>(memory: &'static mut [u8], work: impl FnOnce() -> T) -> T {
+    let next = memory.as_mut_ptr() as usize;
+    let other = State { free: [0; CLASSES], next, end: next + memory.len(), started: true };
+    // SAFETY: rule 1. Blocks of the region before that come back meanwhile are lost to it, not misused.
+    let before = unsafe { core::mem::replace(&mut *HEAP.0.get(), other) };
+    let result = work();
+    // SAFETY: rule 1; the caller vouches that the other region's blocks are gone.
+    unsafe { *HEAP.0.get() = before };
+    result
 }

@@ -26,7 +26,7 @@ mod report;
 mod ring0;
 
 #[cfg(bulla_guest)]
-pub use heap::add_region as add_heap;
+pub use heap::with_heap;
 #[cfg(bulla_guest)]
 pub use report::{fail, progress};
 
