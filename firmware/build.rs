@@ -91,8 +91,11 @@ fn build(workspace: &Path, target_dir: &Path) -> Result<(), Box<dyn Error>> {
 fn flags(workspace: &Path, target_dir: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     let mut flags: Vec<String> = [
         "--cfg=bulla_guest",
-        // AVX needs state that the guest does not enable; the crate trusts CPUID, which is not the guest's everywhere.
+        // AVX needs state that the guest does not enable; these crates trust CPUID, which is not the guest's everywhere.
         "--cfg=sha2_512_backend=\"soft\"",
+        "--cfg=chacha20_backend=\"sse2\"",
+        "--cfg=poly1305_backend=\"soft\"",
+        "--cfg=curve25519_dalek_backend=\"serial\"",
         // Position-independent code reaches addresses above 2 GiB, where the firmware is linked.
         "-Crelocation-model=pic",
         "-Ctarget-feature=+crt-static",
