@@ -11,6 +11,7 @@ use bulla_bootloader::plan::{PlanError, plan};
 use bulla_tpm_types::eventlog::ev;
 
 use crate::acpi;
+use crate::machine::{ConfigError, Images, MachineConfig};
 
 /// What a VM is started with, as far as it is measured.
 #[derive(Clone, Copy, Debug)]
@@ -31,12 +32,29 @@ pub struct BootInputs<'a> {
     pub vcpus: u32,
 }
 
+impl<'a> BootInputs<'a> {
+    /// The part of it that a machine is built from.
+    #[must_use]
+    pub fn images(&self) -> Images<'a> {
+        Images {
+            firmware: self.firmware,
+            bootloader: self.bootloader,
+            kernel: self.kernel,
+            initrd: self.initrd,
+            cmdline: self.cmdline,
+        }
+    }
+}
+
 /// Why no expected values can be given: such a VM would not start either.
 #[derive(Debug, thiserror::Error)]
 pub enum MeasureError {
     /// The bootloader would refuse the images.
     #[error("the bootloader would refuse this: {0}")]
     Plan(#[from] PlanError),
+    /// The monitor would refuse the machine or its images.
+    #[error("no such machine can be: {0}")]
+    Machine(#[from] ConfigError),
     /// The VM's shape is not possible.
     #[error("cannot describe such a machine: {0}")]
     Acpi(#[from] acpi::AcpiError),
@@ -50,6 +68,8 @@ pub enum MeasureError {
 /// # Errors
 /// [`MeasureError`] when the chain would stop before the kernel.
 pub fn events(inputs: &BootInputs<'_>) -> Result<Vec<ExpectedEvent>, MeasureError> {
+    MachineConfig { memory: inputs.memory, vcpus: inputs.vcpus, ..MachineConfig::default() }.validate()?;
+    inputs.images().validate()?;
     let map = window::standard_memory_map(inputs.memory);
     let tables = acpi::build(&acpi::AcpiConfig { vcpus: inputs.vcpus })?;
     let initrd_len = inputs.initrd.map(|i| i.len() as u64);
