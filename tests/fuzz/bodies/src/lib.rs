@@ -1,0 +1,35 @@
+//! What the fuzz targets do with their bytes: one function for each parser of foreign input.
+//!
+//! The libFuzzer programs in `../fuzz_targets` call these functions, and so does an ordinary test with every file of
+//! `../corpus`; README.md in the folder above says what each target claims. A function panics when a claim
+//! does not hold, and else answers whether the bytes got to where something of worth was claimed. Equal bytes do equal things: randomness and time are counted, never asked for.
+#![forbid(unsafe_code)]
+
+mod boot;
+mod measured;
+mod script;
+pub mod soft_tpm;
+mod tpm;
+mod wire;
+
+pub use boot::{boot_window, kernel};
+pub use measured::{eventlog, evidence, expected, policy};
+pub use tpm::{tpm_command, tpm_types};
+pub use wire::{channel, vtpm_frame};
+
+/// The body of a target.
+pub type Body = fn(&[u8]) -> bool;
+
+/// Every target: its name, which is also that of its program and of its folder of seeds, and its body.
+pub const TARGETS: [(&str, Body); 10] = [
+    ("tpm_command", tpm_command),
+    ("tpm_types", tpm_types),
+    ("eventlog", eventlog),
+    ("evidence", evidence),
+    ("expected", expected),
+    ("policy", policy),
+    ("boot_window", boot_window),
+    ("kernel", kernel),
+    ("vtpm_frame", vtpm_frame),
+    ("channel", channel),
+];
