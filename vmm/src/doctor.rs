@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::backend::kvm::probe::{DeviceState, Kind, Probe};
+use crate::confine::{Landlock, landlock_here};
 
 /// How a finding bears on running VMs here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -44,7 +45,7 @@ impl Finding {
 /// Looks at everything. Opens `/dev/kvm` and reads files below `/proc` and `/sys`; changes nothing.
 #[must_use]
 pub fn examine() -> Vec<Finding> {
-    vec![kvm(), vtpm(), memory(), hugepages(), landlock(), open_files(), sev(), tdx()]
+    vec![kvm(), vtpm(), memory(), hugepages(), seccomp(), landlock(), open_files(), sev(), tdx()]
 }
 
 /// Whether `bulla run` can work on a host with these findings.
@@ -101,15 +102,33 @@ fn hugepages() -> Finding {
     Finding::new("hugepages", Standing::Good, seen, None)
 }
 
-fn landlock() -> Finding {
-    let lsm = read("/sys/kernel/security/lsm");
-    match lsm {
-        Some(list) if list.split(',').any(|m| m == "landlock") => {
-            Finding::new("landlock", Standing::Good, "active", None)
+/// The two parts of a monitor's confinement; see [`crate::confine`].
+fn seccomp() -> Finding {
+    match read("/proc/sys/kernel/seccomp/actions_avail") {
+        Some(actions) if actions.split_whitespace().any(|action| action == "kill_process") => {
+            Finding::new("seccomp", Standing::Good, "confines monitors and vTPMs", None)
         }
-        Some(list) => Finding::new("landlock", Standing::Absent, format!("active modules: {list}"), None),
-        None => Finding::new("landlock", Standing::Absent, "securityfs is not mounted, cannot tell", None),
+        Some(actions) => {
+            let advice = "run a kernel from 4.14 on with CONFIG_SECCOMP_FILTER";
+            Finding::new("seccomp", Standing::Blocking, format!("cannot kill a process, only: {actions}"), Some(advice))
+        }
+        None => {
+            let advice = "if `bulla run` cannot confine itself: a kernel from 4.14 on with CONFIG_SECCOMP_FILTER can";
+            Finding::new("seccomp", Standing::Limited, "cannot tell: this kernel does not say", Some(advice))
+        }
     }
+}
+
+fn landlock() -> Finding {
+    let (standing, seen) = match landlock_here() {
+        Landlock::Full => (Standing::Good, "active: files, TCP and abstract sockets"),
+        Landlock::Partial => (Standing::Good, "active for files; kernels from 6.12 on do more"),
+        Landlock::Absent => {
+            let seen = "this kernel has none, or it is not switched on: seccomp alone confines the monitor";
+            (Standing::Absent, seen)
+        }
+    };
+    Finding::new("landlock", standing, seen, None)
 }
 
 fn open_files() -> Finding {

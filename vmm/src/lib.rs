@@ -5,6 +5,7 @@
 
 pub mod acpi;
 pub mod backend;
+pub mod confine;
 pub mod devices;
 pub mod doctor;
 pub mod evidence;

@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
+use rustix::fs::{MemfdFlags, SealFlags};
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
 /// A shared region in an anonymous file, mapped into this process.
@@ -39,15 +40,18 @@ pub enum SharedError {
 }
 
 impl SharedRegion {
-    /// Makes a zeroed region of `len` bytes. Other processes reach it through [`Self::path`].
+    /// Makes a zeroed region of `len` bytes. Other processes reach it through [`Self::path`]. Its length is sealed: whoever
+    /// shares it cannot cut it short, which would end all who have it mapped at their next access (SIGBUS).
     ///
     /// # Errors
     /// [`SharedError::Create`] with the operating system's reason.
     pub fn create(name: &str, len: u64) -> Result<Self, SharedError> {
         let failed = |source: io::Error| SharedError::Create { len, source };
-        let fd = rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
-        let file = File::from(fd);
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = File::from(rustix::fs::memfd_create(name, flags).map_err(|e| failed(e.into()))?);
         file.set_len(len).map_err(failed)?;
+        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&file, seals).map_err(|e| failed(e.into()))?;
         let size = usize::try_from(len).map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
         let copy = file.try_clone().map_err(failed)?;
         let map = MmapRegion::from_file(FileOffset::new(copy, 0), size).map_err(|e| failed(io::Error::other(e)))?;
@@ -128,6 +132,20 @@ mod tests {
         assert_eq!(&other[100..105], b"hello");
         assert_eq!(&other[8..12], &[1, 2, 3, 4]);
         assert_eq!(region.load_u32(8).unwrap(), 0x0403_0201);
+    }
+
+    #[test]
+    fn whoever_opens_it_cannot_change_its_length() {
+        let region = SharedRegion::create("test", 8192).unwrap();
+        let other = File::options().read(true).write(true).open(region.path()).unwrap();
+        for len in [0, 4096, 8193] {
+            let error = other.set_len(len).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{len}: {error}");
+        }
+        // Opening for a fresh start is a truncation, too.
+        assert!(File::create(region.path()).is_err());
+        assert!(rustix::fs::fcntl_add_seals(&other, SealFlags::WRITE).is_err());
+        assert_eq!(region.read(8191, 1).unwrap(), [0]);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use bulla_vmm::backend::CpuFeatures;
 use bulla_vmm::backend::kvm::KvmBackend;
-use bulla_vmm::machine::{BuildError, Images, Machine, MachineConfig, StopReason};
+use bulla_vmm::confine;
+use bulla_vmm::machine::{BuildError, Machine, MachineConfig, StopReason};
 use bulla_vtpm_client::{VtpmProcess, find_binary};
 
 use super::{BootArguments, Exit, Failure, parse_nonce};
@@ -24,11 +25,14 @@ use take::Take;
 /// Firmware, ACPI tables, memory map, bootloader, kernel, initrd and command line are measured into the VM's own vTPM
 /// before each runs. With --evidence, a quote over --nonce is taken through the vTPM when the firmware hands over to the
 /// kernel, and written at once; `bulla-attest verify` checks it. Ctrl-C ends the VM.
+///
+/// Before the guest's first instruction this process gives up opening files, making connections, starting programs and all other
+/// system calls that a running VM does not need; one of them would end it (SIGSYS, shown as "bad system call").
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     boot: BootArguments,
-    /// Write evidence here at the hand-over to the kernel.
+    /// Write evidence here at the hand-over to the kernel. The file is made, empty, at the start.
     #[arg(long, value_name = "FILE", requires = "nonce")]
     evidence: Option<PathBuf>,
     /// The verifier's nonce: 16 to 64 hexadecimal digits.
@@ -59,18 +63,16 @@ pub(crate) struct Arguments {
     /// standard error then.
     #[arg(long)]
     json: bool,
+    /// DANGEROUS, for debugging the monitor only: keep all rights of this user while the guest runs. A guest that takes over the
+    /// monitor can then do all that you can.
+    #[arg(long)]
+    no_confine: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let files = arguments.boot.read()?;
     let inputs = arguments.boot.inputs(&files);
-    let images = Images {
-        firmware: inputs.firmware,
-        bootloader: inputs.bootloader,
-        kernel: inputs.kernel,
-        initrd: inputs.initrd,
-        cmdline: inputs.cmdline,
-    };
+    let images = inputs.images();
     let events = Arc::new(Events::new(arguments.json, arguments.until.clone()));
     let config = config(arguments, &events)?;
     let impossible = |e| Failure::because(Exit::BadInput, "no such machine can be", &e);
@@ -83,14 +85,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let vtpm = VtpmProcess::spawn(&binary).map_err(|e| Failure::because(Exit::HostFailed, "vTPM", &e))?;
     let handler = take.handler(Arc::clone(&events));
     // The process is ended and reaped when this function returns, after the machine is gone.
-    let (client, _child) = vtpm.into_parts();
+    let (client, child) = vtpm.into_parts();
     let mut machine = Machine::build(config, &images, &backend, client, handler).map_err(|e| build_failure(&e))?;
     drop(files);
 
     events.on_reached(machine.stopper());
     let stopper = machine.stopper();
+    // Landlock has to come before the first thread, and the filter after the last call that a running VM has no need of.
+    let landlock = (!arguments.no_confine).then(confine::give_up_files);
     // A second Ctrl-C is no different from the first: the VM ends between two instructions.
     ctrlc::set_handler(move || stopper.stop()).map_err(|e| Failure::because(Exit::HostFailed, "Ctrl-C", &e))?;
+    if landlock.is_some() {
+        confine::filter_calls(child.pid()).map_err(|e| {
+            Failure::because(Exit::HostFailed, "cannot confine the monitor (and will not run without: see --help)", &e)
+        })?;
+    } else {
+        eprintln!("bulla: --no-confine: a guest that takes over this monitor can do all that you can");
+    }
+    events.confined(landlock);
     machine.start().map_err(|e| Failure::because(Exit::HostFailed, "cannot start the VM", &e))?;
     let limit = arguments.timeout.map(Duration::from_secs);
     let outcome = conclude(&machine, limit, &events, &take);

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bulla_boot_abi::progress::{Milestone, Progress};
+use bulla_vmm::confine::Landlock;
 use bulla_vmm::machine::Stopper;
 
 /// What `--until` names.
@@ -74,6 +75,12 @@ impl Events {
             }
         }
         false
+    }
+
+    /// Tells what the monitor has given up: system calls in any case, files as far as `landlock` says; `None` is nothing.
+    pub(crate) fn confined(&self, landlock: Option<Landlock>) {
+        let confined = landlock.map(|landlock| serde_json::json!({ "seccomp": true, "landlock": landlock.name() }));
+        self.line(&serde_json::json!({ "confined": confined.unwrap_or(false.into()) }));
     }
 
     pub(crate) fn evidence(&self, path: &std::path::Path) {

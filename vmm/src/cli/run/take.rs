@@ -1,5 +1,7 @@
 //! Taking evidence at the hand-over.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +13,12 @@ use bulla_vmm::evidence;
 use bulla_vmm::machine::{AtProgress, ProgressHandler};
 
 use super::events::Events;
-use crate::cli::{Exit, Failure, Nonce, write_file};
+use crate::cli::{Exit, Failure, Nonce};
 
 struct Order {
     path: PathBuf,
+    /// Open from the start: the confined monitor opens none.
+    file: File,
     nonce: Vec<u8>,
     key: HostKey,
 }
@@ -26,7 +30,8 @@ pub(crate) struct Take {
 }
 
 impl Take {
-    /// Loads or makes the host key, so that a bad one is known before the VM starts.
+    /// Loads or makes the host key and makes the file, so that a bad one is known before the VM starts. The file is empty
+    /// until the hand-over.
     pub(crate) fn prepare(path: Option<&Path>, nonce: Option<&Nonce>, key: Option<&Path>) -> Result<Self, Failure> {
         let failure = Arc::default();
         let (Some(path), Some(nonce)) = (path, nonce) else {
@@ -37,7 +42,8 @@ impl Take {
             None => HostKey::generate(),
         };
         let key = key.map_err(|e| Failure::because(Exit::BadInput, "host key", &e))?;
-        let order = Order { path: path.to_owned(), nonce: nonce.0.clone(), key };
+        let file = File::create(path).map_err(|e| cannot_write(path, &e))?;
+        let order = Order { path: path.to_owned(), file, nonce: nonce.0.clone(), key };
         Ok(Self { order: Some(Arc::new(order)), failure })
     }
 
@@ -75,5 +81,9 @@ fn take(order: &Order, at: &mut AtProgress<'_>) -> Result<(), Failure> {
         .map_err(|e| Failure::because(Exit::HostFailed, "cannot take evidence", &e))?;
     let signed =
         evidence.sign(&order.key).map_err(|e| Failure::because(Exit::HostFailed, "cannot sign evidence", &e))?;
-    write_file(&order.path, &signed)
+    (&order.file).write_all(&signed).map_err(|e| cannot_write(&order.path, &e))
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::because(Exit::HostFailed, format!("cannot write {}", path.display()), error)
 }
