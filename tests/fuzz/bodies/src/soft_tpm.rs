@@ -13,29 +13,31 @@ use p256::ecdsa::{self, SigningKey};
 const PCRS: [u8; 2] = [0, 4];
 
 /// The key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SoftTpm {
     key: SigningKey,
+    public: Public,
 }
 
 impl SoftTpm {
     /// The key number `seed`, which is not 0.
     #[must_use]
     pub fn new(seed: u8) -> Self {
-        Self { key: SigningKey::from_slice(&[seed; 32]).expect("below the curve's order") }
-    }
-
-    /// Its TPMT_PUBLIC.
-    #[must_use]
-    pub fn public(&self) -> Public {
+        let key = SigningKey::from_slice(&[seed; 32]).expect("below the curve's order");
         let mut public = templates::ak_p256();
-        let point = self.key.verifying_key().to_sec1_point(false);
+        let point = key.verifying_key().to_sec1_point(false);
         let (x, y) = point.as_bytes()[1..].split_at(32);
         if let PublicKind::Ecc { unique, .. } = &mut public.kind {
             *unique =
                 EccPoint { x: EccParameter::new(x).expect("32 bytes"), y: EccParameter::new(y).expect("32 bytes") };
         }
-        public
+        Self { key, public }
+    }
+
+    /// Its TPMT_PUBLIC.
+    #[must_use]
+    pub fn public(&self) -> &Public {
+        &self.public
     }
 
     /// TPM2_Quote over PCRs of the SHA-256 bank: TPMS_ATTEST and TPMT_SIGNATURE.

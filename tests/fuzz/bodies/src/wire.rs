@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
+use std::sync::OnceLock;
 
 use bulla_channel::handshake::AttestedHandshake;
 use bulla_channel::region::{HeapRegion, Region};
@@ -84,11 +85,18 @@ pub fn channel(bytes: &[u8]) -> bool {
     false
 }
 
+/// The key of end 1 or 2; made once, since that takes longer than a handshake's steps.
+fn soft_tpm(number: u8) -> SoftTpm {
+    static KEYS: OnceLock<[SoftTpm; 2]> = OnceLock::new();
+    let keys = KEYS.get_or_init(|| [SoftTpm::new(1), SoftTpm::new(2)]);
+    keys[usize::from(number) - 1].clone()
+}
+
 const ID: ChannelId = ChannelId::new([0x42; 32]);
 
 fn handshake(bytes: &[u8]) {
     let end = |role, seed: u8, peer: u8| {
-        let policy = SoftTpm::new(peer).policy();
+        let policy = soft_tpm(peer).policy();
         AttestedHandshake::new(role, ID, policy, &[seed; 32].into(), &[seed | 0x80; 32].into())
     };
     let (mut initiator, mut responder) = (end(Role::Initiator, 1, 2), end(Role::Responder, 2, 1));
@@ -96,9 +104,9 @@ fn handshake(bytes: &[u8]) {
     let (Some(first), Some(second)) = (script.sized(), script.sized()) else { return };
     initiator.begin().expect("nothing has gone wrong yet");
     // An answer that was not made for this very message 1 cannot hold its key.
-    assert!(initiator.prove(second, &mut SoftTpm::new(1)).is_err());
+    assert!(initiator.prove(second, &mut soft_tpm(1)).is_err());
     assert_eq!(initiator.state(), State::Closed);
-    if responder.answer(first, &mut SoftTpm::new(2)).is_err() {
+    if responder.answer(first, &mut soft_tpm(2)).is_err() {
         assert_eq!(responder.state(), State::Closed);
     }
     assert!(responder.accept(second).is_err());
@@ -127,8 +135,8 @@ struct Conversation {
 fn conversation(bytes: &[u8]) -> bool {
     let region = HeapRegion::new(Layout::bytes_for(2) / 8);
     let end = |role, seed: u8, peer: u8| {
-        let policy = SoftTpm::new(peer).policy();
-        Channel::connect(region.clone(), role, ID, SoftTpm::new(seed), policy, counted(seed)).expect("a good policy")
+        let policy = soft_tpm(peer).policy();
+        Channel::connect(region.clone(), role, ID, soft_tpm(seed), policy, counted(seed)).expect("a good policy")
     };
     let ends = [end(Role::Initiator, 1, 2), end(Role::Responder, 2, 1)];
     let mut conversation = Conversation { region, ends, sent: Default::default(), arrived: 0 };
@@ -200,7 +208,7 @@ impl Conversation {
         for (end, peer) in [(a, 2), (b, 1)] {
             assert_eq!(end.peer().is_some(), end.state() == State::Open);
             if let Some(identity) = end.peer() {
-                assert_eq!(identity.ak().as_bytes(), SoftTpm::new(peer).public().name().as_bytes());
+                assert_eq!(identity.ak().as_bytes(), soft_tpm(peer).public().name().as_bytes());
             }
         }
     }
