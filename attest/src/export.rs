@@ -46,7 +46,7 @@ pub fn tpm2_tools(evidence: &Evidence, dir: &Path) -> Result<Vec<PathBuf>, Expor
         "Files for tpm2-tools, written by bulla-attest export. In this directory:\n\n  \
          tpm2_checkquote -u ak.pem -m quote.msg -s quote.sig -f quote.pcrs -g {hash} -q $(cat nonce.hex)\n  \
          tpm2_eventlog eventlog.bin\n\n\
-         tpm2_eventlog up to 5.4 ignores StartupLocality and extends EV_NO_ACTION events, so its PCR 0 is wrong\n\
+         tpm2_eventlog before 5.6 ignores StartupLocality and extends EV_NO_ACTION events, so its PCR 0 is wrong\n\
          for every machine with an H-CRTM; compare PCR 0 with `bulla-attest eventlog eventlog.bin --replay`.\n"
     );
     let files: [(&str, Vec<u8>); 7] = [

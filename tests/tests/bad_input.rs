@@ -36,22 +36,22 @@ type Damage = fn(&mut Vec<u8>);
 const DAMAGES: [(Damage, &str, &str); 5] = [
     (|k| k.truncate(40), "truncated", "truncated"),
     (|k| *k = b"hello, I am no kernel at all".repeat(100), "neither", "neither"),
-    (beyond_the_file, "truncated", "truncated"),
-    (beyond_memory, "no place in ram", "does not fit"),
-    (overlap, "overlap", "overlap"),
+    (|k| beyond_the_file(k), "truncated", "truncated"),
+    (|k| beyond_memory(k), "no place in ram", "does not fit"),
+    (|k| overlap(k), "overlap", "overlap"),
 ];
 
-fn beyond_the_file(kernel: &mut Vec<u8>) {
+fn beyond_the_file(kernel: &mut [u8]) {
     let first = segments(kernel)[0];
     put(kernel, first + 32, u64::MAX / 2);
 }
 
-fn beyond_memory(kernel: &mut Vec<u8>) {
+fn beyond_memory(kernel: &mut [u8]) {
     let last = segments(kernel).pop().unwrap();
     put(kernel, last + 40, 1 << 40);
 }
 
-fn overlap(kernel: &mut Vec<u8>) {
+fn overlap(kernel: &mut [u8]) {
     let (first, second) = (segments(kernel)[0], segments(kernel)[1]);
     let paddr = u64::from_le_bytes(kernel[first + 24..first + 32].try_into().unwrap());
     put(kernel, second + 24, paddr);

@@ -76,7 +76,7 @@ pub fn events(inputs: &BootInputs<'_>) -> Result<Vec<ExpectedEvent>, MeasureErro
     let plan = plan(inputs.kernel, initrd_len, inputs.cmdline.as_bytes(), &map)?;
 
     let crtm_version = chain::crtm_version_event();
-    let cmdline = [chain::CMDLINE_EVENT_PREFIX, inputs.cmdline.as_bytes()].concat();
+    let cmdline = chain::cmdline_event(inputs.cmdline);
     let config = ev::PLATFORM_CONFIG_FLAGS;
 
     let mut events = vec![
@@ -99,7 +99,7 @@ pub fn events(inputs: &BootInputs<'_>) -> Result<Vec<ExpectedEvent>, MeasureErro
     if let Some(initrd) = inputs.initrd {
         events.push(event("initrd", chain::PCR_INITRD, ev::IPL, initrd, chain::INITRD_EVENT));
     }
-    events.push(event("command line", chain::PCR_CMDLINE, ev::IPL, inputs.cmdline.as_bytes(), &cmdline));
+    events.push(event("command line", chain::PCR_CMDLINE, ev::IPL, &cmdline, &cmdline));
     events.push(event("boot parameters", chain::PCR_BOOT_CONFIG, ev::IPL, &plan.boot_params, chain::BOOT_PARAMS_EVENT));
     Ok(events)
 }

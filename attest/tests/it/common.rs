@@ -106,7 +106,7 @@ pub(crate) fn boot(kernel: &[u8]) -> Vec<ExpectedEvent> {
         event(4, ev::IPL, "bootloader", b"the bootloader", b"bulla: bootloader"),
         event(4, ev::IPL, "kernel", kernel, b"bulla: kernel"),
         event(9, ev::IPL, "initrd", b"an initrd", b"bulla: initrd"),
-        event(12, ev::IPL, "command line", b"console=ttyS0", b"kernel_cmdline: console=ttyS0"),
+        event(12, ev::IPL, "command line", CMDLINE, CMDLINE),
         event(5, ev::IPL, "boot parameters", b"zero page", b"bulla: boot parameters"),
     ]);
     events
@@ -162,3 +162,6 @@ impl Machine {
         appraise(&self.sign(evidence), &NONCE, Some(&expected(b"a good kernel")), &Policy::default())
     }
 }
+
+/// `console=ttyS0` as it is measured: UTF-16LE with NUL.
+const CMDLINE: &[u8] = b"c\0o\0n\0s\0o\0l\0e\0=\0t\0t\0y\0S\x000\0\0\0";

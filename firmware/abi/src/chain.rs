@@ -14,10 +14,12 @@
 //! | 4 | EV_IPL | [`BOOTLOADER_EVENT`] | the bootloader image | firmware |
 //! | 4 | EV_IPL | [`KERNEL_EVENT`] | the kernel file, as given | bootloader |
 //! | 9 | EV_IPL | [`INITRD_EVENT`] | the initrd file, as given; no event without one | bootloader |
-//! | 12 | EV_IPL | [`CMDLINE_EVENT_PREFIX`] + command line | the command line without NUL | bootloader |
+//! | 12 | EV_IPL | [`cmdline_event`]: the command line in UTF-16LE with NUL | the event data | bootloader |
 //! | 5 | EV_IPL | [`BOOT_PARAMS_EVENT`] | `boot_params` or `hvm_start_info` as the kernel gets it | bootloader |
 //!
 //! Every event is extended into all active banks by one TPM2_PCR_Extend.
+
+use alloc::vec::Vec;
 
 /// Version string of the CRTM, measured as EV_S_CRTM_VERSION.
 pub const CRTM_VERSION: &str = "bulla firmware 0.1";
@@ -33,8 +35,6 @@ pub const BOOTLOADER_EVENT: &[u8] = b"bulla: bootloader";
 pub const KERNEL_EVENT: &[u8] = b"bulla: kernel";
 /// Event data of the initrd measurement.
 pub const INITRD_EVENT: &[u8] = b"bulla: initrd";
-/// Event data of the command line measurement begins so; the command line itself follows.
-pub const CMDLINE_EVENT_PREFIX: &[u8] = b"kernel_cmdline: ";
 /// Event data of the boot parameter measurement.
 pub const BOOT_PARAMS_EVENT: &[u8] = b"bulla: boot parameters";
 
@@ -60,6 +60,16 @@ pub const SEPARATOR: [u8; 4] = [0; 4];
 pub const QUOTE_PCRS: [u8; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 9, 12];
 
 /// [`CRTM_VERSION`] as the event carries it: UTF-16LE, NUL-terminated (PFP §10.4.5.2).
-pub fn crtm_version_event() -> alloc::vec::Vec<u8> {
-    CRTM_VERSION.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
+pub fn crtm_version_event() -> Vec<u8> {
+    utf16(CRTM_VERSION)
+}
+
+/// The command line as it is measured and logged: the form that systemd-stub uses for PCR 12, which is UTF-16LE,
+/// NUL-terminated.
+pub fn cmdline_event(cmdline: &str) -> Vec<u8> {
+    utf16(cmdline)
+}
+
+fn utf16(text: &str) -> Vec<u8> {
+    text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
 }

@@ -185,8 +185,9 @@ fn measure(
     if let Some(initrd) = initrd {
         chain.measure(chain::PCR_INITRD, ev::IPL, initrd, chain::INITRD_EVENT)?;
     }
-    let event = [chain::CMDLINE_EVENT_PREFIX, cmdline].concat();
-    chain.measure(chain::PCR_CMDLINE, ev::IPL, cmdline, &event)?;
+    let text = core::str::from_utf8(cmdline).map_err(|e| Stop::Plan(PlanError::CommandLineText(e.valid_up_to())))?;
+    let event = chain::cmdline_event(text);
+    chain.measure(chain::PCR_CMDLINE, ev::IPL, &event, &event)?;
     chain.measure(chain::PCR_BOOT_CONFIG, ev::IPL, &plan.boot_params, chain::BOOT_PARAMS_EVENT)?;
     Ok(())
 }
