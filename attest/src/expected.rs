@@ -122,7 +122,8 @@ impl Expected {
         let size = self.events.iter().map(|e| EVENT.saturating_add(e.data.len())).fold(HEADERS, usize::saturating_add);
         let mut area = vec![0; size];
         let mut log = LogBuilder::new(&mut area, &HashAlg::BANKS)?;
-        if self.startup_locality != 0 {
+        // A log without this event says 0, or 4 if it has an H-CRTM event.
+        if self.startup_locality != 0 || self.events.iter().any(|e| e.event_type == ev::EFI_HCRTM_EVENT) {
             log.append_no_action(0, &startup_locality_event(self.startup_locality))?;
         }
         for event in &self.events {

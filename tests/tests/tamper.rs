@@ -19,7 +19,7 @@ use bulla_vtpm_client::VtpmProcess;
 const NONCE: [u8; 16] = [7; 16];
 const MEMORY: u64 = 32 << 20;
 /// Large enough that the bootloader's copy of it is a matter of many pages.
-const INITRD: [u8; 100_000] = [0x11; 100_000];
+static INITRD: [u8; 100_000] = [0x11; 100_000];
 
 fn inputs() -> BootInputs<'static> {
     BootInputs {

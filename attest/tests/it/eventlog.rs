@@ -140,3 +140,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_log_that_is_computed_replays_to_the_values_computed_with_it_whatever_its_first_event_is() {
+    for first in [ev::EFI_HCRTM_EVENT, ev::S_CRTM_VERSION] {
+        for locality in [0, 3, 4] {
+            let event = ExpectedEvent::measure(0, first, "firmware", b"x", b"y");
+            let expected = Expected::from_events(locality, vec![event]).expect("expected values");
+            let log = expected.to_event_log().expect("log");
+            let replay = Log::parse(&log).and_then(|log| log.replay()).expect("replay");
+            assert_eq!((replay.startup_locality, replay.pcrs), (locality, expected.pcrs));
+        }
+    }
+}
