@@ -1,4 +1,4 @@
-//! The monitor's confinement: from inside, where `examples/escape.rs` tries to get out and dies, and around a VM that runs.
+//! The monitor's confinement: from inside, where `examples/breakout.rs` tries to get out and dies, and around a VM that runs.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -14,13 +14,13 @@ use bulla_vmm::tenant::Mailbox;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn prisoner() -> PathBuf {
-    // target/debug/deps/confine-… → target/debug/examples/escape
+    // target/debug/deps/confine-… → target/debug/examples/breakout
     let this = std::env::current_exe().unwrap();
-    let path = this.ancestors().nth(2).unwrap().join("examples/escape");
+    let path = this.ancestors().nth(2).unwrap().join("examples/breakout");
     assert!(
         path.exists(),
         "{} is missing: cargo builds examples along with all tests of a package, not with a single one; \
-         run `cargo build -p bulla-vmm --example escape`",
+         run `cargo build -p bulla-vmm --example breakout`",
         path.display()
     );
     path

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use bulla_attest::{Bank, Evidence, Expected, export};
 use bulla_tpm_types::HashAlg;
+use bulla_tpm_types::eventlog::ev;
 
 use crate::common::{Machine, NONCE, PCRS, SoftAk, boot};
 
@@ -82,8 +83,10 @@ fn tpm2_eventlog_replays_the_log_to_the_quoted_pcrs() {
         return;
     }
     // A machine without an H-CRTM: PCR 0 starts at 0 and every version of the tool gets every PCR right.
-    let plain = Machine { booted: Expected::from_events(0, boot(b"k")).expect("events"), ..Machine::new() };
-    // With one, PCR 0 starts at 4. The tool knows that only since 5.5: up to 5.4 PCR 0 is left out here.
+    let mut events = boot(b"k");
+    events[0].event_type = ev::S_CRTM_VERSION;
+    let plain = Machine { booted: Expected::from_events(0, events).expect("events"), ..Machine::new() };
+    // With one, PCR 0 starts at 4. The tool knows that only since 5.6: before, PCR 0 is left out here.
     let hcrtm = Machine::new();
     for (machine, all) in [(plain, true), (hcrtm, false)] {
         let dir = exported(&machine.evidence());
