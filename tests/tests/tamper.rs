@@ -58,8 +58,12 @@ fn judge(expected: &Expected, evidence: &bulla_attest::Evidence) -> Verdict {
 }
 
 fn boot(when: Milestone, kinds: &'static [Kind]) -> Outcome {
-    let inputs = inputs();
-    let values = expected(&inputs).unwrap();
+    boot_with(&inputs(), when, kinds)
+}
+
+/// Boots `inputs` and judges by the values of the honest ones.
+fn boot_with(inputs: &BootInputs<'_>, when: Milestone, kinds: &'static [Kind]) -> Outcome {
+    let values = expected(&self::inputs()).unwrap();
     let (tell, told) = mpsc::channel();
     let handler = Box::new(move |progress, at: &mut bulla_vmm::machine::AtProgress<'_>| {
         if progress == Progress::Reached(when) {
@@ -137,4 +141,29 @@ fn a_kernel_changed_before_it_was_copied_does_not_run_unnoticed() {
     let outcome = boot(Milestone::BootloaderMeasured, &[Kind::Kernel]);
     assert!(!outcome.ran);
     assert!(outcome.verdict.is_none_or(|v| !v.accepted));
+}
+
+fn with_another_last_byte(image: &[u8]) -> Vec<u8> {
+    let mut image = image.to_vec();
+    *image.last_mut().unwrap() ^= 1;
+    image
+}
+
+#[test]
+fn another_firmware_and_another_bootloader_are_named_by_the_verdict() {
+    if !kvm_or_skip("another firmware") {
+        return;
+    }
+    let (firmware, bootloader) =
+        (with_another_last_byte(inputs().firmware), with_another_last_byte(inputs().bootloader));
+    for (changed, pcr, event) in [
+        (BootInputs { firmware: &firmware, ..inputs() }, 0, "firmware"),
+        (BootInputs { bootloader: &bootloader, ..inputs() }, 4, "bootloader"),
+    ] {
+        // Nothing is overwritten: these milestones are behind the last one of interest.
+        let verdict = boot_with(&changed, Milestone::TenantReplied, &[]).verdict.unwrap();
+        assert!(!verdict.accepted);
+        let named: Vec<_> = verdict.differences.iter().map(|d| (d.pcr, d.event.as_str())).collect();
+        assert_eq!(named, [(pcr, event)], "{verdict}");
+    }
 }
