@@ -52,7 +52,8 @@ pub fn stock_kernel_or_skip(test: &str) -> Option<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/kernels");
     let kernel = std::fs::read_dir(dir).ok().and_then(|entries| {
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        paths.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz-6.1"))).max()
+        let is_cloud_6_1 = |name: &str| name.starts_with("vmlinuz-6.1.") && name.contains("cloud");
+        paths.filter(|p| p.file_name().is_some_and(|n| is_cloud_6_1(&n.to_string_lossy()))).max()
     });
     if kernel.is_none() {
         println!("skipped: {test} needs a stock kernel, ./x kernels fetches it");
