@@ -1,0 +1,1 @@
+//! The local APIC (SDM vol. 3A, chapter 11).
