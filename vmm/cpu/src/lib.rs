@@ -3,6 +3,23 @@
 //! It knows instructions, exceptions, paging and its own local APIC; it knows nothing of devices, of Linux or of the
 //! monitor around it.
 
+mod access;
 pub mod apic;
+mod block;
+pub mod core;
+mod cpuid;
+mod decode;
+mod exception;
+mod exec;
+pub mod fault;
+pub mod flags;
+pub mod insn;
+mod irq;
+pub mod mem;
+mod paging;
+mod run;
 pub mod simd;
+pub mod word;
 pub mod x87;
+
+pub use cpuid::Features;

@@ -1,0 +1,265 @@
+//! From bytes to the decoded form.
+//!
+//! `iced-x86` finds out what an instruction is: it knows every encoding, is fuzzed and compared with XED by its authors,
+//! and being wrong there is what sinks young emulators. What an instruction *does* is looked up here, once, so that
+//! the interpreter (and a translator later) never sees a byte of it again.
+
+use iced_x86::{Code as Id, Decoder, DecoderError, DecoderOptions, Instruction, MemorySize, OpKind, Register};
+
+use crate::core::Code;
+use crate::cpuid::Features;
+use crate::insn::{Addressing, Handler, Insn, LOCK, LONG, REP, REPNE, WIDE, reg, seg};
+use crate::word::HIGH;
+
+mod int;
+mod system;
+
+/// What an instruction turned out to be.
+pub(crate) struct Lowered {
+    /// Carries it out.
+    pub(crate) run: Handler,
+    /// It may jump, or change how what follows is decoded or allowed: a block ends behind it.
+    pub(crate) ends: bool,
+}
+
+/// An instruction that the next one simply follows.
+pub(crate) fn go(run: Handler) -> Option<Lowered> {
+    Some(Lowered { run, ends: false })
+}
+
+/// An instruction that a block ends behind.
+pub(crate) fn end(run: Handler) -> Option<Lowered> {
+    Some(Lowered { run, ends: true })
+}
+
+/// What came out of decoding one instruction.
+pub(crate) enum Decoded {
+    /// An instruction; `ends`: the block ends behind it.
+    Insn { insn: Insn, ends: bool },
+    /// The bytes end before the instruction does.
+    Short,
+}
+
+/// Decodes the instruction at the start of `bytes` (at most 15 of them count), which lies at `ip` in its code segment.
+pub(crate) fn decode(bytes: &[u8], ip: u64, mode: Code, features: &Features) -> Decoded {
+    let bytes = bytes.get(..15).unwrap_or(bytes);
+    let bitness = match mode {
+        Code::Bits16 => 16,
+        Code::Bits32 => 32,
+        Code::Bits64 => 64,
+    };
+    let mut decoder = Decoder::with_ip(bitness, bytes, ip, DecoderOptions::NONE);
+    let i = decoder.decode();
+    if i.is_invalid() {
+        return if decoder.last_error() == DecoderError::NoMoreBytes {
+            if bytes.len() < 15 {
+                Decoded::Short
+            } else {
+                // Longer than 15 bytes (SDM vol. 2A, §2.3.11).
+                Decoded::Insn { insn: Insn::new(Id::INVALID, 0, crate::exec::too_long), ends: true }
+            }
+        } else {
+            undefined()
+        };
+    }
+    let mut insn = Insn::new(i.code(), i.len() as u8, crate::exec::undefined);
+    operands(&i, mode, &mut insn);
+    let lowered = int::lower(&i, mode, features, &mut insn)
+        .or_else(|| system::lower(&i, mode, features, &mut insn));
+    match lowered {
+        Some(Lowered { run, ends }) => {
+            insn.run = run;
+            Decoded::Insn { insn, ends }
+        }
+        None => undefined(),
+    }
+}
+
+fn undefined() -> Decoded {
+    Decoded::Insn { insn: Insn::new(Id::INVALID, 0, crate::exec::undefined), ends: true }
+}
+
+/// Fills in the operands, which mean the same for every instruction.
+fn operands(i: &Instruction, mode: Code, out: &mut Insn) {
+    let regs = [&mut out.dst, &mut out.src, &mut out.third];
+    for (k, slot) in (0..i.op_count()).zip(regs) {
+        if i.op_kind(k) == OpKind::Register {
+            *slot = number(i.op_register(k));
+        }
+    }
+    let mut address = match mode {
+        Code::Bits16 => 1,
+        Code::Bits32 => 2,
+        Code::Bits64 => 3,
+    };
+    for k in 0..i.op_count() {
+        match i.op_kind(k) {
+            OpKind::Memory => {
+                address = memory(i, mode, out);
+            }
+            OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemoryESDI => address = 1,
+            OpKind::MemorySegESI | OpKind::MemorySegEDI | OpKind::MemoryESEDI => address = 2,
+            OpKind::MemorySegRSI | OpKind::MemorySegRDI | OpKind::MemoryESRDI => address = 3,
+            OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 => {
+                out.imm = i.near_branch_target().wrapping_sub(i.next_ip());
+            }
+            OpKind::Immediate8_2nd => out.imm |= u64::from(i.immediate8_2nd()) << 32,
+            OpKind::Immediate8
+            | OpKind::Immediate16
+            | OpKind::Immediate32
+            | OpKind::Immediate64
+            | OpKind::Immediate8to16
+            | OpKind::Immediate8to32
+            | OpKind::Immediate8to64
+            | OpKind::Immediate32to64 => out.imm = i.immediate(k),
+            _ => {}
+        }
+    }
+    if !matches!(i.op0_kind(), OpKind::Memory) && !matches!(i.op1_kind(), OpKind::Memory) {
+        out.seg = segment(i.memory_segment());
+    }
+    out.bits |= address
+        | if i.has_rep_prefix() { REP } else { 0 }
+        | if i.has_repne_prefix() { REPNE } else { 0 }
+        | if i.has_lock_prefix() { LOCK } else { 0 }
+        | if mode == Code::Bits64 { LONG } else { 0 }
+        | if mode == Code::Bits32 { WIDE } else { 0 };
+}
+
+/// The memory operand; returns log₂ of the address size in bytes.
+fn memory(i: &Instruction, mode: Code, out: &mut Insn) -> u8 {
+    let (base, index) = (i.memory_base(), i.memory_index());
+    out.seg = segment(i.memory_segment());
+    let displacement = i.memory_displacement64();
+    let size = if matches!(base, Register::RIP) || base.is_some_and(wide) || index.is_some_and(wide) {
+        3
+    } else if matches!(base, Register::EIP) || base.is_some_and(middle) || index.is_some_and(middle) {
+        2
+    } else if base != Register::None || index != Register::None {
+        1
+    } else {
+        match i.memory_displ_size() {
+            2 => 1,
+            4 => 2,
+            _ => 3,
+        }
+    };
+    match base {
+        Register::RIP | Register::EIP => {
+            out.base = reg::RIP as u8;
+            out.disp = displacement.wrapping_sub(i.next_ip()) as i32;
+        }
+        // `moffs64`: the only 64-bit displacement there is.
+        Register::None if i64::from(displacement as i32) as u64 != displacement && size == 3 => out.imm = displacement,
+        _ => {
+            out.disp = displacement as i32;
+            if base != Register::None {
+                out.base = number(base);
+            }
+        }
+    }
+    if index != Register::None {
+        out.index = number(index);
+        out.scale = i.memory_index_scale().trailing_zeros() as u8;
+    }
+    out.addressing = match mode {
+        Code::Bits64 if size == 3 && out.seg < seg::FS as u8 => Addressing::Flat,
+        Code::Bits64 => Addressing::Long,
+        _ => Addressing::Segmented,
+    };
+    size
+}
+
+trait Known: Sized {
+    fn is_some_and(self, f: fn(Self) -> bool) -> bool;
+}
+
+impl Known for Register {
+    fn is_some_and(self, f: fn(Self) -> bool) -> bool {
+        self != Register::None && f(self)
+    }
+}
+
+fn wide(r: Register) -> bool {
+    (Register::RAX as u32..=Register::R15 as u32).contains(&(r as u32))
+}
+
+fn middle(r: Register) -> bool {
+    (Register::EAX as u32..=Register::R15D as u32).contains(&(r as u32))
+}
+
+/// The number of a segment register; DS for none.
+pub(crate) fn segment(r: Register) -> u8 {
+    match r {
+        Register::ES => seg::ES as u8,
+        Register::CS => seg::CS as u8,
+        Register::SS => seg::SS as u8,
+        Register::FS => seg::FS as u8,
+        Register::GS => seg::GS as u8,
+        _ => seg::DS as u8,
+    }
+}
+
+/// The number of a register in its file.
+pub(crate) fn number(r: Register) -> u8 {
+    let n = r as u32;
+    let within = |first: Register, last: Register| (first as u32..=last as u32).contains(&n).then(|| (n - first as u32) as u8);
+    if let Some(k) = within(Register::AL, Register::R15L) {
+        return match k {
+            0..4 => k,
+            4..8 => (k - 4) | HIGH,
+            _ => k - 4,
+        };
+    }
+    let files = [
+        (Register::AX, Register::R15W),
+        (Register::EAX, Register::R15D),
+        (Register::RAX, Register::R15),
+        (Register::XMM0, Register::XMM15),
+        (Register::MM0, Register::MM7),
+        (Register::ST0, Register::ST7),
+        (Register::ES, Register::GS),
+        (Register::CR0, Register::CR15),
+        (Register::DR0, Register::DR15),
+    ];
+    files.into_iter().find_map(|(first, last)| within(first, last)).unwrap_or(0)
+}
+
+/// Bytes of a register or memory operand `k`, 0 for none.
+pub(crate) fn size_of_operand(i: &Instruction, k: u32) -> u32 {
+    match i.op_kind(k) {
+        OpKind::Register => {
+            let r = i.op_register(k) as u32;
+            let within = |first: Register, last: Register| (first as u32..=last as u32).contains(&r);
+            if within(Register::AL, Register::R15L) {
+                1
+            } else if within(Register::AX, Register::R15W) || within(Register::ES, Register::GS) {
+                2
+            } else if within(Register::EAX, Register::R15D) {
+                4
+            } else if within(Register::XMM0, Register::XMM15) {
+                16
+            } else {
+                8
+            }
+        }
+        OpKind::Memory
+        | OpKind::MemorySegSI
+        | OpKind::MemorySegESI
+        | OpKind::MemorySegRSI
+        | OpKind::MemorySegDI
+        | OpKind::MemorySegEDI
+        | OpKind::MemorySegRDI
+        | OpKind::MemoryESDI
+        | OpKind::MemoryESEDI
+        | OpKind::MemoryESRDI => match i.memory_size() {
+            MemorySize::UInt8 | MemorySize::Int8 => 1,
+            MemorySize::UInt16 | MemorySize::Int16 | MemorySize::WordOffset => 2,
+            MemorySize::UInt32 | MemorySize::Int32 | MemorySize::DwordOffset => 4,
+            MemorySize::UInt64 | MemorySize::Int64 | MemorySize::QwordOffset => 8,
+            MemorySize::UInt128 => 16,
+            _ => 0,
+        },
+        _ => 0,
+    }
+}
