@@ -112,8 +112,8 @@ impl Core {
         // Ask for the write first: a page that cannot be written must fault as a write and before anything is read.
         let span = self.translate_span(self.mmu, segment, la, T::BYTES, Access::Write)?;
         let old = self.load_span(&span, T::BYTES)?;
-        let (new, u) = f(T::cut(old));
-        self.store_span(&span, T::BYTES, new.wide())?;
+        let (new, u) = f(T::narrow(old));
+        self.store_span(&span, T::BYTES, new.widen())?;
         Ok(u)
     }
 
@@ -162,14 +162,14 @@ impl Core {
     #[inline(never)]
     pub(crate) fn load_slow<T: Plain>(&mut self, mmu: Mmu, segment: usize, la: u64) -> R<T> {
         let span = self.translate_span(mmu, segment, la, T::BYTES, Access::Read)?;
-        Ok(T::cut(self.load_span(&span, T::BYTES)?))
+        Ok(T::narrow(self.load_span(&span, T::BYTES)?))
     }
 
     #[cold]
     #[inline(never)]
     pub(crate) fn store_slow<T: Plain>(&mut self, mmu: Mmu, segment: usize, la: u64, value: T) -> R {
         let span = self.translate_span(mmu, segment, la, T::BYTES, Access::Write)?;
-        self.store_span(&span, T::BYTES, value.wide())
+        self.store_span(&span, T::BYTES, value.widen())
     }
 
     /// Translates every page of an access before anything is done.

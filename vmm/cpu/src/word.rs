@@ -4,11 +4,9 @@
 ///
 /// Registers are addressed by number: bit 5 ([`HIGH`]) set means the second byte of registers 0 to 3 (AH to BH), which
 /// only 8-bit operands use.
-pub trait Word: Copy + PartialEq + 'static {
+pub trait Word: crate::mem::Plain + PartialEq {
     /// Width in bits.
     const BITS: u32;
-    /// Width in bytes.
-    const BYTES: usize;
     /// All bits of this width.
     const MASK: u64;
     /// Keeps the low bits.
@@ -29,7 +27,6 @@ pub const HIGH: u8 = 0x20;
 macro_rules! word {
     ($t:ty, $s:ty) => {
         const BITS: u32 = <$t>::BITS;
-        const BYTES: usize = size_of::<$t>();
         const MASK: u64 = <$t>::MAX as u64;
         #[inline(always)]
         fn cut(value: u64) -> Self {

@@ -54,9 +54,9 @@ pub trait Plain: Copy + sealed::Sealed + 'static {
     /// Bytes.
     const BYTES: usize = size_of::<Self>();
     /// The low bytes of a wide value.
-    fn cut(value: u128) -> Self;
+    fn narrow(value: u128) -> Self;
     /// Zero-extended.
-    fn wide(self) -> u128;
+    fn widen(self) -> u128;
 }
 
 mod sealed {
@@ -68,9 +68,9 @@ macro_rules! plain {
         impl sealed::Sealed for $t {}
         impl Plain for $t {
             #[inline(always)]
-            fn cut(value: u128) -> Self { value as $t }
+            fn narrow(value: u128) -> Self { value as $t }
             #[inline(always)]
-            fn wide(self) -> u128 { self as u128 }
+            fn widen(self) -> u128 { self as u128 }
         }
     )*};
 }
@@ -109,7 +109,7 @@ pub(super) unsafe fn swap_if<T: Plain>(host: usize, old: T, new: T) -> bool {
         ($a:ty, $t:ty) => {{
             // SAFETY: as the caller promises; aligned as just checked; atomics may alias volatile accesses.
             let cell = unsafe { <$a>::from_ptr(with_exposed_provenance_mut::<$t>(host)) };
-            cell.compare_exchange(old.wide() as $t, new.wide() as $t, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+            cell.compare_exchange(old.widen() as $t, new.widen() as $t, Ordering::SeqCst, Ordering::Relaxed).is_ok()
         }};
     }
     if host.is_multiple_of(T::BYTES) {
@@ -123,7 +123,7 @@ pub(super) unsafe fn swap_if<T: Plain>(host: usize, old: T, new: T) -> bool {
     }
     // SAFETY: as the caller promises.
     let now: T = unsafe { read(host) };
-    if now.wide() != old.wide() {
+    if now.widen() != old.widen() {
         return false;
     }
     // SAFETY: as the caller promises.

@@ -195,7 +195,57 @@ impl Tlb {
         }
     }
 
-    /// The host page to fetch instructions from, if known.
+    /// Copies `bytes` bytes that stay on one page each, if both translations are known and the target may be written.
+    /// False: nothing was done. Bytes are copied upwards, in pieces of at most 8.
+    pub fn copy(&self, mmu: Mmu, from: u64, to: u64, bytes: usize) -> bool {
+        let (source, target) = (&self.entries[mmu as usize][index(from)], &self.entries[mmu as usize][index(to)]);
+        let inside = |la: u64| la % PAGE + bytes as u64 <= PAGE;
+        if bytes == 0
+            || source.read != self.tag::<u8>(from)
+            || target.write != self.tag::<u8>(to)
+            || !inside(from)
+            || !inside(to)
+        {
+            return false;
+        }
+        let (source, target) = (source.host + (from % PAGE) as usize, target.host + (to % PAGE) as usize);
+        // Two linear pages may be one physical page: pieces must not run ahead of what is copied onto itself.
+        if target.wrapping_sub(source) < bytes {
+            return false;
+        }
+        let mut k = 0;
+        while k + 8 <= bytes {
+            // SAFETY: the tags say that the entries are of this map; the pieces are inside the pages (rules 1 and 2).
+            let piece: u64 = unsafe { read(source + k) };
+            // SAFETY: as above.
+            unsafe { write(target + k, piece) };
+            k += 8;
+        }
+        while k < bytes {
+            // SAFETY: as above.
+            let piece: u8 = unsafe { read(source + k) };
+            // SAFETY: as above.
+            unsafe { write(target + k, piece) };
+            k += 1;
+        }
+        true
+    }
+
+    /// Writes `count` times the same value, if the translation is known, all is on one page and it may be written.
+    pub fn fill_memory<T: Plain>(&self, mmu: Mmu, to: u64, value: T, count: usize) -> bool {
+        let target = &self.entries[mmu as usize][index(to)];
+        if target.write != self.tag::<u8>(to) || to % PAGE + (count * T::BYTES) as u64 > PAGE {
+            return false;
+        }
+        let host = target.host + (to % PAGE) as usize;
+        for k in 0..count {
+            // SAFETY: the tag says that the entry is of this map; all is inside the page (rules 1 and 2).
+            unsafe { write(host + k * T::BYTES, value) };
+        }
+        true
+    }
+
+    /// Is the page to fetch instructions from known?
     #[inline(always)]
     pub fn fetchable(&self, mmu: Mmu, la: u64) -> bool {
         self.entries[mmu as usize][index(la)].fetch == self.tag::<u8>(la)
