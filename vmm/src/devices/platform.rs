@@ -75,6 +75,11 @@ impl IrqLine for IsaLine {
     }
 }
 
+fn isa_line(irq: u8, pic: &Shared<PicPair>, ioapic: &Shared<Ioapic>) -> Arc<dyn IrqLine> {
+    let pin = if irq == TIMER_IRQ { TIMER_PIN } else { irq };
+    Arc::new(IsaLine { irq, pin, pic: Arc::clone(pic), ioapic: Arc::clone(ioapic) })
+}
+
 /// The devices of a machine. Shared between vCPU threads, the timer thread and whoever feeds the console.
 #[derive(Debug)]
 pub struct Platform {
@@ -103,10 +108,7 @@ impl Platform {
         let PlatformParts { clock, irq_sink, ext_int, com1, com2, tpm, progress, power } = parts;
         let pic = shared(PicPair::new(ext_int));
         let ioapic = shared(Ioapic::new(irq_sink));
-        let line = |irq| -> Arc<dyn IrqLine> {
-            let pin = if irq == TIMER_IRQ { TIMER_PIN } else { irq };
-            Arc::new(IsaLine { irq, pin, pic: Arc::clone(&pic), ioapic: Arc::clone(&ioapic) })
-        };
+        let line = |irq| isa_line(irq, &pic, &ioapic);
         let platform = Self {
             bus: Bus::new(),
             com1: shared(SerialPort::new(com1, line(COM1_IRQ), Arc::clone(&clock))),
@@ -148,6 +150,11 @@ impl Platform {
     /// The bus with all devices on it.
     pub fn bus(&self) -> &Bus {
         &self.bus
+    }
+
+    /// Interrupt request `irq` of the ISA bus, for a device that is not of the standard set.
+    pub fn irq_line(&self, irq: u8) -> Arc<dyn IrqLine> {
+        isa_line(irq, &self.pic, &self.ioapic)
     }
 
     /// Gives the guest something to read from the console; returns how many bytes were taken.
