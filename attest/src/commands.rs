@@ -34,6 +34,12 @@ pub(crate) enum CommandError {
     Policy { path: PathBuf, source: PolicyError },
     #[error("{}: {source}", path.display())]
     EventLog { path: PathBuf, source: EventLogError },
+    #[cfg(feature = "initramfs")]
+    #[error("{}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[cfg(feature = "initramfs")]
+    #[error("initramfs: {0}")]
+    Initramfs(#[from] bulla_initramfs::ArchiveError),
     #[error("export: {0}")]
     Export(#[from] ExportError),
     #[error("standard output: {0}")]

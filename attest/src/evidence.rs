@@ -93,17 +93,41 @@ pub struct Evidence {
 }
 
 const WHAT: &str = "evidence";
+/// CBOR tag of an Unprotected CWT Claims Set (RFC 9781, 2).
+const TAG_UCCS: u64 = 601;
 
 impl Evidence {
+    /// The claims without a signature: what an agent in a guest hands to its monitor, which signs them when it finds them true.
+    #[must_use]
+    pub fn to_unsigned(&self) -> Vec<u8> {
+        cbor::encode(Value::Tag(TAG_UCCS, Box::new(self.to_claims())))
+    }
+
+    /// Reads what [`to_unsigned`](Self::to_unsigned) writes. Nobody vouches for a word of it.
+    ///
+    /// # Errors
+    /// [`CborError`], as strict as for signed evidence.
+    pub fn from_unsigned(bytes: &[u8]) -> Result<Self, CborError> {
+        let value = cbor::decode(bytes, MAX_EVIDENCE, WHAT)?;
+        let Value::Tag(TAG_UCCS, claims) = value else {
+            return Err(CborError::Invalid { what: WHAT, field: "it", expected: "claims with tag 601" });
+        };
+        Self::from_claims(*claims)
+    }
+
     /// The deterministic CBOR payload.
     pub(crate) fn to_payload(&self) -> Vec<u8> {
+        cbor::encode(self.to_claims())
+    }
+
+    fn to_claims(&self) -> Value {
         let tpm = Value::Map(vec![
             (int(1), bytes(&self.tpm.ak_public)),
             (int(2), bytes(&self.tpm.quote)),
             (int(3), bytes(&self.tpm.signature)),
             (int(4), pcrs_to_cbor(&self.tpm.pcrs)),
         ]);
-        cbor::encode(Value::Map(vec![
+        Value::Map(vec![
             (int(claim::NONCE), bytes(&self.nonce)),
             (int(claim::UEID), bytes(&ueid(&self.tpm.ak_public))),
             (int(claim::PROFILE), text(PROFILE)),
@@ -111,12 +135,16 @@ impl Evidence {
             (int(claim::TPM), tpm),
             (int(claim::EVENT_LOG), bytes(&self.event_log)),
             (int(claim::TAKEN_AT), text(self.taken_at.name())),
-        ]))
+        ])
     }
 
     /// Reads the payload: every claim present, none unknown, sizes and names in range.
     pub(crate) fn from_payload(payload: &[u8]) -> Result<Self, CborError> {
-        let mut claims = Fields::new(cbor::decode(payload, MAX_EVIDENCE, WHAT)?, WHAT)?;
+        Self::from_claims(cbor::decode(payload, MAX_EVIDENCE, WHAT)?)
+    }
+
+    fn from_claims(claims: Value) -> Result<Self, CborError> {
+        let mut claims = Fields::new(claims, WHAT)?;
         if claims.text(claim::PROFILE, "eat_profile")? != PROFILE {
             return Err(claims.invalid("eat_profile", PROFILE));
         }

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod commands;
+#[cfg(feature = "initramfs")]
+mod initramfs;
 
 /// Exit code for a rejection; 2 is for wrong usage and unreadable input, as clap has it.
 const REJECTED: u8 = 1;
@@ -70,6 +72,10 @@ the replayed values with quoted ones.\n\nExit code: 0 well-formed, 2 wrong usage
 commands for tpm2_checkquote and tpm2_eventlog.\n\nExit code: 0 written, 2 wrong usage, unreadable input or unwritable output."
     )]
     Export(ExportArgs),
+    /// Build an initial RAM disk whose first program hands out evidence of the guest
+    #[cfg(feature = "initramfs")]
+    #[command(after_help = initramfs::EXAMPLES)]
+    Initramfs(initramfs::InitramfsArgs),
 }
 
 #[derive(clap::Args)]
@@ -126,6 +132,8 @@ fn main() -> ExitCode {
         Command::Verify(args) => (args.json, commands::verify(args)),
         Command::Eventlog(args) => (args.json, commands::eventlog(args)),
         Command::Export(args) => (false, commands::export(args)),
+        #[cfg(feature = "initramfs")]
+        Command::Initramfs(args) => (false, initramfs::run(args)),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

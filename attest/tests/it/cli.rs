@@ -176,3 +176,22 @@ fn help_teaches() {
         assert!(out.contains(teaches) && out.contains("Exit code"), "{out}");
     }
 }
+
+#[cfg(feature = "initramfs")]
+#[test]
+fn an_initramfs_is_the_same_bytes_each_time_and_a_bad_one_is_not_written() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    fs::write(dir.path().join("conf"), b"a = 1\n").expect("written");
+    let build = |args: &[&str]| run_in(dir.path(), &[&["initramfs", "--file", "etc/conf=conf"], args].concat());
+    assert_eq!(build(&["-o", "one"]).0, 0);
+    assert_eq!(build(&["--output", "two"]).0, 0);
+    assert_eq!(build(&["--plain", "-o", "plain"]).0, 0);
+    let read = |name: &str| fs::read(dir.path().join(name)).expect("read");
+    assert_eq!(read("one"), read("two"));
+    assert!(read("one").starts_with(&[0x1f, 0x8b]) && read("plain").starts_with(b"070701"));
+    for bad in [&["--file", "init=conf"][..], &["--file", "../x=conf"], &["--file", "x=missing"], &["--file", "x"]] {
+        let (code, _, stderr) = build(&[bad, &["-o", "bad"]].concat());
+        assert_eq!(code, 2, "{stderr}");
+        assert!(!dir.path().join("bad").exists());
+    }
+}

@@ -179,3 +179,15 @@ proptest! {
         prop_assert!(!GOOD.machine.appraise(&evidence).accepted);
     }
 }
+
+#[test]
+fn claims_without_an_envelope_read_as_they_were_written_and_nothing_else_does() {
+    let evidence = GOOD.machine.evidence();
+    let claims = evidence.to_unsigned();
+    assert_eq!(claims[..3], [0xd9, 0x02, 0x59], "tag 601: an unprotected CWT claims set (RFC 9781)");
+    assert_eq!(Evidence::from_unsigned(&claims).expect("read"), evidence);
+    for bad in [&claims[3..], &claims[..claims.len() - 1], &[&claims[..], &[0]].concat(), &GOOD.bytes[..], &[]] {
+        assert!(Evidence::from_unsigned(bad).is_err());
+    }
+    assert!(SignedEvidence::from_bytes(&claims).is_err(), "nobody signed it");
+}
