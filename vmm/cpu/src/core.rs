@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::apic::{Apic, Effect};
+use crate::cpuid::{Features, Leaf, PHYSICAL_BITS};
+use crate::entropy::Entropy;
 use crate::fault::{Event, Fault, IoRequest, R};
 use crate::flags::{Lazy, bits as fl};
 use crate::insn::{reg, seg};
 use crate::mem::{Map, Mmu, Tlb};
+use crate::pv::Paravirt;
+use crate::time::{Clock, Time};
 
 /// Bits of control registers and EFER (SDM vol. 3A, §2.5, §2.2.1).
 #[expect(missing_docs, reason = "the names are the architecture's")]
@@ -175,7 +180,19 @@ pub struct Core {
     /// MSRs without a home of their own.
     pub msr: Msrs,
     /// What the processor announces, hence what it executes.
-    pub(crate) features: crate::Features,
+    pub(crate) features: Features,
+    /// What CPUID shows.
+    pub(crate) cpuid: Arc<[Leaf]>,
+    /// Local APIC.
+    pub apic: Apic,
+    /// kvmclock and steal time.
+    pub pv: Paravirt,
+    pub(crate) time: Time,
+    /// What the guest's TSC is ahead of the clock (modulo 2⁶⁴).
+    pub(crate) tsc_offset: u64,
+    /// Nanoseconds in which the processor was ready and another one ran.
+    pub(crate) stolen: u64,
+    pub(crate) entropy: Entropy,
 
     /// Translation cache, and the memory behind it.
     pub tlb: Tlb,
@@ -204,6 +221,12 @@ pub struct Core {
     pub(crate) shadow: Shadow,
     /// Waiting for an interrupt.
     pub(crate) halted: bool,
+    /// Waiting for a start-up message, as all processors but the first do.
+    pub(crate) waits_for_startup: bool,
+    /// An NMI waits.
+    pub(crate) nmi_pending: bool,
+    /// What writes to the local APIC mean for others, not yet acted on.
+    pub(crate) effects: Vec<Effect>,
     /// Changes with everything that makes cached block lookups stale.
     pub(crate) stamp: u64,
     /// Instructions completed (with repeated iterations counting as one).
@@ -232,8 +255,16 @@ pub enum Shadow {
 }
 
 impl Core {
-    /// A processor after power-on (SDM vol. 3A, table 10-1) in front of `map`.
-    pub fn new(map: Arc<Map>, features: crate::Features) -> Self {
+    /// Processor `id` after power-on (SDM vol. 3A, table 10-1) in front of `map`.
+    pub(crate) fn new(map: Arc<Map>, id: u32, cpuid: &Arc<[Leaf]>, clock: Clock, seed: Option<u64>) -> Self {
+        let features = Features::of(cpuid);
+        let apic = Apic::new(crate::apic::Config {
+            id,
+            bootstrap: id == 0,
+            x2apic: features.x2apic,
+            tsc_deadline: features.tsc_deadline,
+            physical_bits: PHYSICAL_BITS,
+        });
         let data = Seg::real(0, 0x93);
         let mut core = Self {
             regs: [0; 32],
@@ -258,6 +289,13 @@ impl Core {
             mxcsr: 0x1F80,
             msr: Msrs { pat: 0x0007_0406_0007_0406, misc_enable: 1, ..Msrs::default() },
             features,
+            cpuid: Arc::clone(cpuid),
+            apic,
+            pv: Paravirt::default(),
+            time: Time::new(clock),
+            tsc_offset: 0,
+            stolen: 0,
+            entropy: seed.map_or(Entropy::Host, |seed| Entropy::Seeded(seed ^ u64::from(id) << 32)),
             tlb: Tlb::new(map),
             code: crate::block::CodePages::default(),
             cpl: 0,
@@ -272,6 +310,9 @@ impl Core {
             recheck: true,
             shadow: Shadow::None,
             halted: false,
+            waits_for_startup: id != 0,
+            nmi_pending: false,
+            effects: Vec::new(),
             stamp: 1,
             retired: 0,
             hits: 0,
@@ -284,6 +325,45 @@ impl Core {
         core.regs[reg::RIP] = 0xFFF0;
         core.refresh();
         core
+    }
+
+    /// INIT (SDM vol. 3A, table 10-1): as after power-on, but x87, SSE, MSRs and the time-stamp counter stay.
+    pub(crate) fn init(&mut self) {
+        let fresh = Self::new(
+            Arc::new(Map::default()),
+            self.apic.id(),
+            &self.cpuid,
+            Clock::Instructions { wall: 0 },
+            Some(0),
+        );
+        self.regs = fresh.regs;
+        self.lazy = fresh.lazy;
+        self.flags = fresh.flags;
+        self.seg = fresh.seg;
+        (self.tr, self.ldtr, self.gdtr, self.idtr) = (fresh.tr, fresh.ldtr, fresh.gdtr, fresh.idtr);
+        // CD and NW stay (SDM vol. 3A, table 10-1, note 2).
+        self.cr0 = self.cr0 & (cr::CR0_CD | cr::CR0_NW) | cr::CR0_ET;
+        (self.cr2, self.cr3, self.cr4, self.efer) = (0, 0, 0, 0);
+        (self.dr, self.dr6, self.dr7) = (fresh.dr, fresh.dr6, fresh.dr7);
+        self.apic.init();
+        self.event = Event::None;
+        self.replay = Replay::default();
+        (self.shadow, self.halted, self.nmi_pending, self.nmi_blocked) = (Shadow::None, false, false, false);
+        (self.pending_db, self.hits, self.fresh_rf) = (0, 0, 0);
+        self.waits_for_startup = self.apic.base() & crate::apic::BASE_BSP == 0;
+        self.recheck = true;
+        self.flush_tlb();
+        self.refresh();
+    }
+
+    /// A start-up message: begins at the page if the processor waits for one (SDM vol. 3A, §9.4.4.1).
+    pub(crate) fn start_up(&mut self, page: u8) {
+        if !std::mem::take(&mut self.waits_for_startup) {
+            return;
+        }
+        self.seg[seg::CS] = Seg::real(u16::from(page) << 8, 0x9B);
+        self.regs[reg::RIP] = 0;
+        self.refresh();
     }
 
     /// Makes the derived fields, after any change to CR0, CR4, EFER, CS, SS or the AC and VM flags.

@@ -1,6 +1,7 @@
 //! Page walks (SDM vol. 3A, chapter 4).
 
 use crate::core::{Core, cr};
+use crate::cpuid::PHYSICAL_BITS;
 use crate::fault::{R, vector};
 use crate::mem::{Access, Mmu, PAGE};
 
@@ -33,8 +34,6 @@ mod error {
     pub(super) const I: u32 = 1 << 4;
 }
 
-/// Width of guest-physical addresses, as CPUID 0x8000_0008 says.
-pub const PHYSICAL_BITS: u32 = 46;
 /// Physical address bits of an 8-byte entry that must be 0.
 const BEYOND: u64 = ((1 << 52) - 1) & !((1 << PHYSICAL_BITS) - 1);
 /// Address bits of an 8-byte entry.

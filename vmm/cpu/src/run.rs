@@ -39,6 +39,8 @@ pub(crate) enum Pause {
     Io(IoRequest),
     /// Waiting for an interrupt.
     Halted,
+    /// The local APIC has something for others.
+    Attention,
     /// Triple fault.
     Shutdown,
 }
@@ -63,6 +65,9 @@ pub(crate) fn execute(core: &mut Core, jumps: &mut Jumps, cache: &mut Cache, lim
                 return Pause::Limit;
             }
             last = None;
+            if !core.effects.is_empty() {
+                return Pause::Attention;
+            }
             core.recheck = false;
             if !accept_interrupt(core) {
                 return Pause::Shutdown;
