@@ -9,7 +9,8 @@ use bulla_initramfs::{File as GuestFile, Init};
 
 use crate::commands::CommandError;
 
-pub(crate) const EXAMPLES: &str = "The same inputs give the same bytes, so that `bulla measure --initrd` tells what a guest that boots it measures.
+pub(crate) const EXAMPLES: &str =
+    "The same inputs give the same bytes, so that `bulla measure --initrd` tells what a guest that boots it measures.
 
 Examples:
   A guest that does nothing but hand out evidence and power off:

@@ -121,8 +121,7 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::Hello, Self::Challenge, Self::Evidence, Self::Failed, Self::Done, Self::Declined];
+    const ALL: [Self; 6] = [Self::Hello, Self::Challenge, Self::Evidence, Self::Failed, Self::Done, Self::Declined];
 
     fn of(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
@@ -209,7 +208,11 @@ impl Message {
 enum State {
     /// So many bytes of the header are there; fewer than four are all the magic's.
     Header([u8; HEADER], usize),
-    Payload { kind: Kind, length: usize, payload: Vec<u8> },
+    Payload {
+        kind: Kind,
+        length: usize,
+        payload: Vec<u8>,
+    },
 }
 
 /// Puts frames together from the bytes that come in. Keeps one frame at most.
@@ -359,7 +362,9 @@ mod tests {
 
     #[test]
     fn what_no_reader_takes_is_not_sent() {
-        for bad in [Message::Challenge(vec![0; 48]), Message::Evidence(vec![]), Message::Evidence(vec![0; EVIDENCE_MAX + 1])] {
+        for bad in
+            [Message::Challenge(vec![0; 48]), Message::Evidence(vec![]), Message::Evidence(vec![0; EVIDENCE_MAX + 1])]
+        {
             assert!(matches!(bad.to_frame(), Err(FrameError::Length { .. })));
         }
     }

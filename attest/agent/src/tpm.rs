@@ -89,8 +89,7 @@ fn read_pcrs(tpm: &mut impl Transport) -> Result<Vec<(u32, Vec<u8>)>, TpmError> 
     let mut values = BTreeMap::new();
     let mut wanted = QUOTE_PCRS.to_vec();
     while let Some(&first) = wanted.first() {
-        let answer =
-            ask(tpm, "TPM2_PCR_Read", &command::pcr_read(&list(&wanted)), |r| response::parse_pcr_read(r))?;
+        let answer = ask(tpm, "TPM2_PCR_Read", &command::pcr_read(&list(&wanted)), |r| response::parse_pcr_read(r))?;
         let given = answer.selection.iter().filter(|bank| bank.alg == HashAlg::Sha256).flat_map(PcrSelection::iter);
         for (pcr, digest) in given.zip(answer.values.iter()) {
             // What was not asked for is not told on.
@@ -138,7 +137,9 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_command() {
-        for (index, name) in ["TPM2_CreatePrimary", "TPM2_Quote", "TPM2_FlushContext", "TPM2_PCR_Read"].iter().enumerate() {
+        for (index, name) in
+            ["TPM2_CreatePrimary", "TPM2_Quote", "TPM2_FlushContext", "TPM2_PCR_Read"].iter().enumerate()
+        {
             let (mut tpm, log) = EngineTransport::booted();
             tpm.refuse = Some((index, vec![0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0]));
             match quote(&mut tpm, &NONCE, log).unwrap_err() {

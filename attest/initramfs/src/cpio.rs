@@ -126,9 +126,9 @@ fn write(out: &mut Vec<u8>, inode: u32, mode: u32, (major, minor): (u32, u32), n
     // Both lengths were checked when the entry was added.
     let (size, name_size) = (bytes.len() as u32, name.len() as u32 + 1);
     out.extend(b"070701");
-    for field in [
-        inode, mode, owner, group, links, time, size, file_major, file_minor, major, minor, name_size, checksum,
-    ] {
+    for field in
+        [inode, mode, owner, group, links, time, size, file_major, file_minor, major, minor, name_size, checksum]
+    {
         out.extend(format!("{field:08X}").bytes());
     }
     out.extend(name.bytes());
@@ -196,7 +196,8 @@ mod tests {
     fn cpio_and_bsdtar_list_what_is_in_it() {
         let dir = tempfile::tempdir().unwrap();
         let bytes = sample().to_bytes();
-        let expected = "dev\ndev/console\ninit\nsys\nusr\nusr/share\nusr/share/doc\nusr/share/doc/a b\nusr/share/empty\n";
+        let expected =
+            "dev\ndev/console\ninit\nsys\nusr\nusr/share\nusr/share/doc\nusr/share/doc/a b\nusr/share/empty\n";
         for (tool, arguments) in [("cpio", &["-t", "--quiet"][..]), ("bsdtar", &["-tf", "-"])] {
             if let Some(listed) = read_with(tool, arguments, dir.path(), &bytes) {
                 assert_eq!(listed, expected, "{tool}");

@@ -56,7 +56,8 @@ mod tests {
         for bytes in [&[][..], b"x", &bytes] {
             let packed = gzip(bytes);
             assert_eq!(packed, gzip(bytes));
-            let mut child = Command::new("gzip").arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let mut child =
+                Command::new("gzip").arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
             let mut stdin = child.stdin.take().unwrap();
             let writer = std::thread::spawn(move || stdin.write_all(&packed).unwrap());
             let output = child.wait_with_output().unwrap();

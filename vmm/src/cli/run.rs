@@ -1,5 +1,6 @@
 //! `bulla run`
 
+mod agent;
 mod console;
 mod events;
 mod take;
@@ -9,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bulla_attest::HostKey;
 use bulla_vmm::backend::CpuFeatures;
-use bulla_vmm::backend::kvm::KvmBackend;
 use bulla_vmm::confine;
 use bulla_vmm::machine::{BuildError, Machine, MachineConfig, StopReason};
 use bulla_vtpm_client::{VtpmProcess, find_binary};
 
 use super::{BootArguments, Exit, Failure, parse_nonce};
+use agent::{AgentEvidence, AgentLine};
 use console::Console;
 use events::{Events, Until};
 use take::Take;
@@ -24,27 +26,42 @@ use take::Take;
 ///
 /// Firmware, ACPI tables, memory map, bootloader, kernel, initrd and command line are measured into the VM's own vTPM
 /// before each runs. With --evidence, a quote over --nonce is taken through the vTPM when the firmware hands over to the
-/// kernel, and written at once; `bulla-attest verify` checks it. Ctrl-C ends the VM.
+/// kernel, and written at once; `bulla-attest verify` checks it. With --agent-evidence, the agent in the guest
+/// (`bulla-attest initramfs`) is given the nonce on the second serial port, and what it quotes is written. Ctrl-C ends the VM.
 ///
 /// Before the guest's first instruction this process gives up opening files, making connections, starting programs and all other
 /// system calls that a running VM does not need; one of them would end it (SIGSYS, shown as "bad system call").
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("evidences").args(["evidence", "agent_evidence"]).multiple(true)))]
 pub(crate) struct Arguments {
     #[command(flatten)]
     boot: BootArguments,
+    #[command(flatten)]
+    accel: super::AccelArguments,
+    /// The same run from the same inputs, instruction for instruction, on the software processor: time is the number of
+    /// instructions executed, idle time is skipped, the calendar begins at 2026-01-01, RDRAND is seeded and keeps no secrets.
+    /// Not part of the promise: what the vTPM draws at random (its keys, TPM2_GetRandom, so quotes too) and what it makes the
+    /// guest do, and what others write into --channel or --mailbox.
+    #[arg(long)]
+    deterministic: bool,
     /// Write evidence here at the hand-over to the kernel. The file is made, empty, at the start.
     #[arg(long, value_name = "FILE", requires = "nonce")]
     evidence: Option<PathBuf>,
+    /// Write evidence here that the agent in the guest takes. The file is made, empty, at the start; exit code 1 if it is still
+    /// empty when the VM is over.
+    #[arg(long, value_name = "FILE", requires = "nonce")]
+    agent_evidence: Option<PathBuf>,
     /// The verifier's nonce: 16 to 64 hexadecimal digits.
-    #[arg(long, value_name = "HEX", requires = "evidence", value_parser = parse_nonce)]
+    #[arg(long, value_name = "HEX", requires = "evidences", value_parser = parse_nonce)]
     nonce: Option<super::Nonce>,
     /// Key that signs the evidence's envelope (PEM), made if the file is not there. Without it: a key for this run only.
-    #[arg(long, value_name = "FILE", requires = "evidence")]
+    #[arg(long, value_name = "FILE", requires = "evidences")]
     host_key: Option<PathBuf>,
     /// Where the guest's console goes: `stdio`, `none`, or a file.
     #[arg(long, value_name = "WHERE", default_value = "stdio")]
     console: String,
-    /// Stop with exit code 0 when this is reached: `handover`, or `console:TEXT` for a text on the console.
+    /// Stop with exit code 0 when this is reached: `handover`, `agent-evidence` when it is written, or
+    /// `console:TEXT` for a text on the console.
     #[arg(long, value_name = "WHAT", value_parser = events::parse_until)]
     until: Option<Until>,
     /// Give up with exit code 1 after this many seconds.
@@ -74,19 +91,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let inputs = arguments.boot.inputs(&files);
     let images = inputs.images();
     let events = Arc::new(Events::new(arguments.json, arguments.until.clone()));
-    let config = config(arguments, &events)?;
+    let mut config = config(arguments, &events)?;
     let impossible = |e| Failure::because(Exit::BadInput, "no such machine can be", &e);
     config.validate().and_then(|()| images.validate()).map_err(impossible)?;
-    let take = Take::prepare(arguments.evidence.as_deref(), arguments.nonce.as_ref(), arguments.host_key.as_deref())?;
+    let Wanted { take, agent, line } = Wanted::prepare(arguments, &events)?;
+    if let Some(line) = line {
+        config.com2 = Box::new(line);
+    }
 
-    super::require_kvm()?;
-    let backend = KvmBackend::open().map_err(|e| Failure::because(Exit::NoBackend, "cannot use KVM", &e))?;
+    let (backend, choice) = arguments.accel.open(arguments.deterministic)?;
+    events.backend(&choice, arguments.accel.is_open());
     let binary = find_binary().map_err(|e| Failure::because(Exit::HostFailed, "no vTPM", &e))?;
     let vtpm = VtpmProcess::spawn(&binary).map_err(|e| Failure::because(Exit::HostFailed, "vTPM", &e))?;
-    let handler = take.handler(Arc::clone(&events));
+    let handler = take.handler(Arc::clone(&events), agent.clone());
     // The process is ended and reaped when this function returns, after the machine is gone.
     let (client, child) = vtpm.into_parts();
-    let mut machine = Machine::build(config, &images, &backend, client, handler).map_err(|e| build_failure(&e))?;
+    let mut machine = Machine::build(config, &images, &*backend, client, handler).map_err(|e| build_failure(&e))?;
     drop(files);
 
     events.on_reached(machine.stopper());
@@ -107,10 +127,35 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let limit = arguments.timeout.map(Duration::from_secs);
     let outcome = conclude(&machine, limit, &events, &take);
     drop(machine);
+    // If the VM ended well otherwise.
+    let outcome = outcome.and_then(|done| agent.and_then(|agent| agent.failure()).map_or(Ok(done), Err));
     if let Ok((_, text)) = &outcome {
         events.stopped(text);
     }
     outcome.map(|(exit, _)| exit)
+}
+
+/// The evidence that is wanted, made ready before the VM starts.
+#[derive(Default)]
+struct Wanted {
+    take: Take,
+    agent: Option<Arc<AgentEvidence>>,
+    line: Option<AgentLine>,
+}
+
+impl Wanted {
+    fn prepare(arguments: &Arguments, events: &Arc<Events>) -> Result<Self, Failure> {
+        let Some(nonce) = &arguments.nonce else { return Ok(Self::default()) };
+        let key = match &arguments.host_key {
+            Some(file) => HostKey::load_or_generate(file),
+            None => HostKey::generate(),
+        };
+        let key = Arc::new(key.map_err(|e| Failure::because(Exit::BadInput, "host key", &e))?);
+        let take = Take::prepare(arguments.evidence.as_deref(), nonce, &key)?;
+        let Some(path) = &arguments.agent_evidence else { return Ok(Self { take, ..Self::default() }) };
+        let (line, agent) = AgentLine::prepare(path, nonce, &key, Arc::clone(events))?;
+        Ok(Self { take, agent: Some(agent), line: Some(line) })
+    }
 }
 
 fn config(arguments: &Arguments, events: &Arc<Events>) -> Result<MachineConfig, Failure> {

@@ -16,7 +16,7 @@ use super::power::{
     I8042, I8042_PORT, PowerHandler, RESET_CONTROL_BASE, RESET_CONTROL_LEN, ResetControl, ResetControlState,
 };
 use super::rtc::{RTC_LEN, RTC_PORTS, Rtc, RtcState};
-use super::serial::{SERIAL_PORTS, SerialPort, SerialState};
+use super::serial::{Peer, SERIAL_PORTS, SerialPort, SerialState};
 use super::{Bus, BusError, Clock, IrqLine, NOTIFY_PORT_LEN, NotifyPort, RestoreError, SaveRestore, Shared, lock};
 use crate::backend::{GuestIo, IrqSink};
 
@@ -44,8 +44,8 @@ pub struct PlatformParts {
     pub ext_int: Arc<dyn IrqLine>,
     /// Takes the console's output.
     pub com1: Box<dyn Write + Send>,
-    /// Takes the second serial port's output.
-    pub com2: Box<dyn Write + Send>,
+    /// What the second serial port leads to.
+    pub com2: Box<dyn Peer>,
     /// The TPM.
     pub tpm: Box<dyn TpmBackend>,
     /// Gets each value written to the progress port, while the guest waits.
@@ -111,7 +111,7 @@ impl Platform {
         let line = |irq| isa_line(irq, &pic, &ioapic);
         let platform = Self {
             bus: Bus::new(),
-            com1: shared(SerialPort::new(com1, line(COM1_IRQ), Arc::clone(&clock))),
+            com1: shared(SerialPort::new(Box::new(com1), line(COM1_IRQ), Arc::clone(&clock))),
             com2: shared(SerialPort::new(com2, line(COM2_IRQ), Arc::clone(&clock))),
             tpm: shared(Crb::new(map::TPM_BASE, tpm)),
             pm: shared(Pm::new(port::S5_SLP_TYP, Arc::clone(&clock), line(SCI_IRQ), Arc::clone(&power))),
@@ -295,6 +295,11 @@ impl GuestIo for &Platform {
 
     fn end_of_interrupt(&mut self, vector: u8) {
         Platform::end_of_interrupt(self, vector);
+    }
+
+    fn tick(&mut self, now: u64) -> Option<u64> {
+        Platform::tick(self, now);
+        self.next_deadline()
     }
 }
 

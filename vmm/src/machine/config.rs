@@ -10,6 +10,7 @@ use bulla_boot_abi::map::{BOOT_WINDOW_MAX, CMDLINE_MAX};
 use crate::acpi::AcpiError;
 use crate::backend::{BackendError, CpuFeatureError, CpuFeatures};
 use crate::devices::BusError;
+use crate::devices::serial::Peer;
 use crate::memory::{MemoryError, MemorySizes, plan};
 
 /// The shape of a machine.
@@ -22,8 +23,8 @@ pub struct MachineConfig {
     pub cpu_features: CpuFeatures,
     /// Where the console (COM1) writes.
     pub console: Box<dyn io::Write + Send>,
-    /// Where the second serial port writes.
-    pub com2: Box<dyn io::Write + Send>,
+    /// What the second serial port leads to: a writer, or somebody who answers.
+    pub com2: Box<dyn Peer>,
     /// The channel window: memory that another VM maps too.
     pub channel: Option<File>,
     /// The mailbox: memory that a program of the host maps too.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bulla_boot_abi::progress::{Milestone, Progress};
+use bulla_vmm::backend::select::Choice;
 use bulla_vmm::confine::Landlock;
 use bulla_vmm::machine::Stopper;
 
@@ -12,6 +13,8 @@ use bulla_vmm::machine::Stopper;
 pub(crate) enum Until {
     /// The hand-over to the kernel.
     Handover,
+    /// The evidence of the guest's agent.
+    AgentEvidence,
     /// A text on the console.
     Console(String),
 }
@@ -20,7 +23,8 @@ pub(crate) fn parse_until(text: &str) -> Result<Until, String> {
     match text.strip_prefix("console:") {
         Some(needle) if !needle.is_empty() => Ok(Until::Console(needle.to_owned())),
         None if text == "handover" => Ok(Until::Handover),
-        _ => Err("write `handover` or `console:TEXT`".to_owned()),
+        None if text == "agent-evidence" => Ok(Until::AgentEvidence),
+        _ => Err("write `handover`, `agent-evidence` or `console:TEXT`".to_owned()),
     }
 }
 
@@ -59,6 +63,10 @@ impl Events {
 
     /// The console has shown [`Self::needle`].
     pub(crate) fn needle_seen(&self) {
+        self.reach();
+    }
+
+    fn reach(&self) {
         self.reached.store(true, Ordering::Release);
         if let Some(stopper) = self.stopper.get() {
             stopper.stop();
@@ -77,6 +85,14 @@ impl Events {
         false
     }
 
+    /// Tells what executes the guest, and why; a person only if it is news.
+    pub(crate) fn backend(&self, choice: &Choice, news: bool) {
+        self.line(&serde_json::json!({ "accel": choice.name(), "why": choice.why }));
+        if news && !self.json {
+            eprintln!("bulla: runs on {choice}");
+        }
+    }
+
     /// Tells what the monitor has given up: system calls in any case, files as far as `landlock` says; `None` is nothing.
     pub(crate) fn confined(&self, landlock: Option<Landlock>) {
         let confined = landlock.map(|landlock| serde_json::json!({ "seccomp": true, "landlock": landlock.name() }));
@@ -85,6 +101,14 @@ impl Events {
 
     pub(crate) fn evidence(&self, path: &std::path::Path) {
         self.line(&serde_json::json!({ "evidence": path }));
+    }
+
+    /// The guest's agent has sent evidence, and it has been written.
+    pub(crate) fn agent_evidence(&self, path: &std::path::Path) {
+        self.line(&serde_json::json!({ "agent_evidence": path }));
+        if self.until == Some(Until::AgentEvidence) {
+            self.reach();
+        }
     }
 
     pub(crate) fn stopped(&self, how: &str) {
@@ -129,6 +153,7 @@ mod tests {
     #[test]
     fn until_takes_a_handover_or_a_text() {
         assert_eq!(parse_until("handover"), Ok(Until::Handover));
+        assert_eq!(parse_until("agent-evidence"), Ok(Until::AgentEvidence));
         assert_eq!(parse_until("console:Linux version"), Ok(Until::Console("Linux version".into())));
         for bad in ["", "console:", "console", "reboot"] {
             assert!(parse_until(bad).is_err(), "{bad}");

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 
 use vm_superio::serial::NoEvents;
 use vm_superio::{Serial, SerialState as UartState, Trigger};
 
-use super::output::Output;
+use super::output::{Output, Peer};
 use super::state::{SerialState, VERSION};
 use crate::devices::{BytePorts, Clock, IrqLine, RestoreError, SaveRestore};
 
@@ -51,9 +51,9 @@ impl fmt::Debug for SerialPort {
 }
 
 impl SerialPort {
-    /// A port that writes the guest's output to `writer` and interrupts over `irq`.
-    pub fn new(writer: Box<dyn Write + Send>, irq: Arc<dyn IrqLine>, clock: Arc<dyn Clock>) -> Self {
-        let output = Output::new(writer, Arc::clone(&clock));
+    /// A port whose line leads to `peer`, and that interrupts over `irq`.
+    pub fn new(peer: Box<dyn Peer>, irq: Arc<dyn IrqLine>, clock: Arc<dyn Clock>) -> Self {
+        let output = Output::new(peer, Arc::clone(&clock));
         let uart = Serial::new(Edge(Arc::clone(&irq)), output);
         Self { irq, clock, uart, backlog: VecDeque::new() }
     }
@@ -82,9 +82,18 @@ impl SerialPort {
     /// Writes out what waits.
     pub fn flush(&mut self) {
         self.uart.writer_mut().drain();
+        self.pass_answer_on();
     }
 
-    /// Bytes of the guest that the host's writer refused.
+    /// Gives the guest what the peer has answered. A guest that does not read loses what is more than [`INPUT_BACKLOG_MAX`].
+    fn pass_answer_on(&mut self) {
+        let answer = self.uart.writer_mut().take_answer();
+        if !answer.is_empty() {
+            self.input(&answer);
+        }
+    }
+
+    /// Bytes of the guest that the peer refused.
     pub fn lost_bytes(&self) -> u64 {
         self.uart.writer().lost()
     }
@@ -128,6 +137,7 @@ impl BytePorts for SerialPort {
         if let Ok(offset) = u8::try_from(offset) {
             // Neither our output nor our trigger fails, and a full FIFO in loop-back mode drops the byte as it should.
             let _ = self.uart.write(offset, value);
+            self.pass_answer_on();
         }
     }
 }

@@ -7,5 +7,5 @@ mod state;
 mod tests;
 
 pub use device::{INPUT_BACKLOG_MAX, SERIAL_PORTS, SerialPort};
-pub use output::{BUFFER_LEN, FLUSH_AFTER_NS};
+pub use output::{BUFFER_LEN, FLUSH_AFTER_NS, Peer};
 pub use state::SerialState;

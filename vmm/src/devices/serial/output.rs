@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::mem;
 use std::sync::Arc;
 
 use crate::devices::Clock;
@@ -15,14 +16,35 @@ pub const BUFFER_LEN: usize = 1024;
 /// How long a byte waits at most, provided someone calls [`super::SerialPort::tick`].
 pub const FLUSH_AFTER_NS: u64 = 10_000_000;
 
+/// What is at the other end of a serial line.
+pub trait Peer: Send {
+    /// Takes what the guest has sent, and says what it answers. It is called while the guest waits, on a vCPU's thread or the
+    /// timer's, so the answer comes at the same point of the guest's run each time.
+    ///
+    /// # Errors
+    /// Whatever keeps it from taking the bytes; they are lost then.
+    fn receive(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>>;
+}
+
+/// A writer is a peer that never answers.
+impl<W: Write + Send> Peer for W {
+    fn receive(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        self.write_all(bytes)?;
+        self.flush()?;
+        Ok(Vec::new())
+    }
+}
+
 pub(super) struct Output {
-    writer: Box<dyn Write + Send>,
+    peer: Box<dyn Peer>,
     clock: Arc<dyn Clock>,
     pending: Vec<u8>,
     /// VM time by which `pending` is written; there is one while it is not empty.
     deadline: Option<u64>,
-    /// Bytes that the host's writer refused.
+    /// Bytes that the peer refused.
     lost: u64,
+    /// What the peer has answered and the guest has not been given.
+    answer: Vec<u8>,
 }
 
 impl fmt::Debug for Output {
@@ -32,8 +54,8 @@ impl fmt::Debug for Output {
 }
 
 impl Output {
-    pub(super) fn new(writer: Box<dyn Write + Send>, clock: Arc<dyn Clock>) -> Self {
-        Self { writer, clock, pending: Vec::with_capacity(BUFFER_LEN), deadline: None, lost: 0 }
+    pub(super) fn new(peer: Box<dyn Peer>, clock: Arc<dyn Clock>) -> Self {
+        Self { peer, clock, pending: Vec::with_capacity(BUFFER_LEN), deadline: None, lost: 0, answer: Vec::new() }
     }
 
     pub(super) const fn deadline(&self) -> Option<u64> {
@@ -44,12 +66,18 @@ impl Output {
         self.lost
     }
 
-    /// Writes out what waits. A writer that fails loses the bytes: the guest's UART has no way to be told.
+    /// The peer's answers to what has been written out, once.
+    pub(super) fn take_answer(&mut self) -> Vec<u8> {
+        mem::take(&mut self.answer)
+    }
+
+    /// Writes out what waits. A peer that fails loses the bytes: the guest's UART has no way to be told.
     pub(super) fn drain(&mut self) {
         self.deadline = None;
         if !self.pending.is_empty() {
-            if self.writer.write_all(&self.pending).and_then(|()| self.writer.flush()).is_err() {
-                self.lost = self.lost.saturating_add(self.pending.len() as u64);
+            match self.peer.receive(&self.pending) {
+                Ok(answer) => self.answer.extend(answer),
+                Err(_) => self.lost = self.lost.saturating_add(self.pending.len() as u64),
             }
             self.pending.clear();
         }

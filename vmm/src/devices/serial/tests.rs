@@ -178,3 +178,60 @@ fn impossible_saved_states_are_refused() {
     assert!(matches!(port.restore(&backlog), Err(RestoreError::Invalid { field: "backlog", .. })));
     assert_eq!(port.save(), good);
 }
+
+/// Answers each line with what came, twice.
+struct Echo;
+
+impl Peer for Echo {
+    fn receive(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        Ok([bytes, bytes].concat())
+    }
+}
+
+fn read_all(port: &mut SerialPort) -> String {
+    let mut got = String::new();
+    while port.read_port(LSR) & 1 != 0 {
+        got.push(char::from(port.read_port(DATA)));
+    }
+    got
+}
+
+#[test]
+fn a_peer_answers_in_the_write_that_ends_the_line_and_the_port_interrupts() {
+    let line = TestLine::new();
+    let mut port = SerialPort::new(Box::new(Echo), line.clone(), TestClock::new());
+    port.write_port(IER, 1);
+    print(&mut port, "ab");
+    assert_eq!((port.read_port(LSR) & 1, line.edges()), (0, 0));
+    print(&mut port, "\n");
+    assert_eq!(line.edges(), 1);
+    assert_eq!(read_all(&mut port), "ab\nab\n");
+}
+
+#[test]
+fn a_peer_answers_what_waited_its_time() {
+    let clock = TestClock::new();
+    let mut port = SerialPort::new(Box::new(Echo), TestLine::new(), clock.clone());
+    print(&mut port, "no newline");
+    port.tick(FLUSH_AFTER_NS);
+    assert_eq!(read_all(&mut port), "no newlineno newline");
+}
+
+#[test]
+fn a_peer_that_answers_a_guest_that_does_not_read_fills_no_more_than_the_backlog() {
+    let mut port = SerialPort::new(Box::new(Echo), TestLine::new(), TestClock::new());
+    for _ in 0..INPUT_BACKLOG_MAX {
+        print(&mut port, "x\n");
+    }
+    assert!(port.save().backlog.len() <= INPUT_BACKLOG_MAX);
+}
+
+#[test]
+fn an_answer_is_part_of_the_saved_state() {
+    let mut port = SerialPort::new(Box::new(Echo), TestLine::new(), TestClock::new());
+    print(&mut port, "answer me\n");
+    let state = port.save();
+    let (mut other, ..) = self::port();
+    other.restore(&state).unwrap();
+    assert_eq!(read_all(&mut other), "answer me\nanswer me\n");
+}
