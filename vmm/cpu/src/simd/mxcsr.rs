@@ -75,6 +75,12 @@ impl Mxcsr {
         (bits & !Self::MASK == 0).then_some(Self(bits))
     }
 
+    /// The register with these bits, which were checked when they came to be there.
+    #[inline]
+    pub fn from_valid(bits: u32) -> Self {
+        Self(bits & Self::MASK)
+    }
+
     /// As STMXCSR stores it.
     #[inline]
     pub fn bits(self) -> u32 {
