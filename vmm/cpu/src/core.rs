@@ -130,6 +130,9 @@ pub struct Msrs {
     pub pat: u64,
     pub misc_enable: u64,
     pub spec_ctrl: u64,
+    pub debugctl: u64,
+    pub microcode: u64,
+    pub mtrr: crate::exec::msr::Mtrr,
 }
 
 /// Answers of devices during the instruction that is being executed again. See [`crate::fault::Event::Io`].
@@ -177,6 +180,8 @@ pub struct Core {
     pub xmm: [u128; 16],
     /// SSE control and status.
     pub mxcsr: u32,
+    /// x87, and the MMX registers in it.
+    pub fpu: crate::x87::Fpu,
     /// MSRs without a home of their own.
     pub msr: Msrs,
     /// What the processor announces, hence what it executes.
@@ -287,6 +292,7 @@ impl Core {
             pdptes: [0; 4],
             xmm: [0; 16],
             mxcsr: 0x1F80,
+            fpu: crate::x87::Fpu::new(),
             msr: Msrs { pat: 0x0007_0406_0007_0406, misc_enable: 1, ..Msrs::default() },
             features,
             cpuid: Arc::clone(cpuid),
@@ -481,6 +487,8 @@ impl Core {
             && asked == request
         {
             self.replay.used += 1;
+            // The answers are for this instruction only: behind it they are dropped.
+            self.leave_block = true;
             return Ok(answer);
         }
         // An instruction whose accesses differ from one execution to the next (memory changed under it) goes on with

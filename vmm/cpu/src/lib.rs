@@ -21,6 +21,7 @@ pub mod mem;
 mod paging;
 pub mod pv;
 mod run;
+mod segment;
 pub mod simd;
 pub mod state;
 mod time;

@@ -204,6 +204,8 @@ fn single_step(core: &mut Core, jumps: &mut Jumps, cache: &mut Cache) -> Ran {
         core.stop(Event::Exception { vector: crate::fault::vector::DB, error: None }).into_ran(core)
     } else {
         core.hits = 0;
+        core.faulted = false;
+        core.fresh_rf = 0;
         let before = core.retired;
         let ran = match lookup(core, jumps, cache) {
             Ok(id) => run_block(core, cache, id, 1),
@@ -218,7 +220,6 @@ fn single_step(core: &mut Core, jumps: &mut Jumps, cache: &mut Cache) -> Ran {
         if completed && resume {
             core.flags &= !fl::RF | core.fresh_rf;
         }
-        core.fresh_rf = 0;
         let hits = std::mem::take(&mut core.hits);
         if completed && (trap || hits != 0) {
             core.pending_db |= hits | if trap { 1 << 14 } else { 0 };

@@ -4,8 +4,16 @@ use crate::core::Core;
 use crate::fault::R;
 use crate::insn::Insn;
 
+pub(crate) mod far;
 pub(crate) mod int;
+pub(crate) mod iret;
+pub(crate) mod msr;
+pub(crate) mod sse;
+pub(crate) mod syscall;
 pub(crate) mod system;
+pub(crate) mod x87;
+pub(crate) mod xsave;
+mod task;
 
 /// #UD.
 pub(crate) fn undefined(core: &mut Core, _: &Insn) -> R {
