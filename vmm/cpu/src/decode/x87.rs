@@ -179,6 +179,7 @@ fn transfer(code: Id, features: &Features) -> Option<Lowered> {
         Id::Fisttp_m64int if features.sse3 => store_integer!(u64, true, true),
         Id::Fst_sti => inside!(|fpu, i| fpu.fst_st(i.dst, false)),
         Id::Fstp_sti | Id::Fstp_sti_DFD0 | Id::Fstp_sti_DFD8 => inside!(|fpu, i| fpu.fst_st(i.dst, true)),
+        Id::Fstpnce_sti => inside!(|fpu, i| fpu.fstpnce(i.dst)),
         Id::Fxch_st0_sti | Id::Fxch_st0_sti_DDC8 | Id::Fxch_st0_sti_DFC8 => inside!(|fpu, i| fpu.fxch(i.src)),
         Id::Fcmovb_st0_sti if features.cmov => go(x87::fcmov::<2>),
         Id::Fcmovnb_st0_sti if features.cmov => go(x87::fcmov::<3>),

@@ -333,3 +333,7 @@ impl Core {
         if self.bits64() { next } else { next & 0xFFFF_FFFF }
     }
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+#[path = "x87_tests.rs"]
+mod tests;

@@ -184,9 +184,11 @@ fn edx_eax(core: &Core) -> u64 {
     core.regs[reg::RDX] << 32 | core.regs[reg::RAX] & 0xFFFF_FFFF
 }
 
-/// The states that are not in their initial configuration (SDM vol. 1, section 13.6).
-fn in_use(core: &Core) -> u64 {
-    let sse = core.xmm.iter().take(xmm_count(core)).any(|&xmm| xmm != 0) || core.mxcsr != MXCSR_INITIAL;
+/// The states that are not in their initial configuration (SDM vol. 1, section 13.6). MXCSR counts for the compacted
+/// form only: in the others it goes its own way.
+fn in_use(core: &Core, how: Saving) -> u64 {
+    let mxcsr = how == Saving::Compacted && core.mxcsr != MXCSR_INITIAL;
+    let sse = mxcsr || core.xmm.iter().take(xmm_count(core)).any(|&xmm| xmm != 0);
     (if core.fpu == Fpu::initial() { 0 } else { X87 }) | (if sse { SSE } else { 0 })
 }
 
@@ -204,13 +206,13 @@ fn save(core: &mut Core, i: &Insn, wide: bool, how: Saving) -> R {
     x_available(core)?;
     let area = Area::new(core, i, WHOLE, 64, Access::Write)?;
     let asked = edx_eax(core) & core.xcr0;
-    let used = in_use(core) & asked;
+    let used = in_use(core, how) & asked;
     let written = if how == Saving::Plain { asked } else { used };
     let before = if how == Saving::Compacted { 0 } else { area.load(core, XSTATE_BV_AT)? & !asked };
     if written & X87 != 0 {
         area.store_x87(core, wide)?;
     }
-    // MXCSR belongs to no state alone: but for the compacted form it is saved whenever SSE is asked for.
+    // But for the compacted form it is saved whenever SSE is asked for.
     if (if how == Saving::Compacted { written } else { asked }) & SSE != 0 {
         area.store_mxcsr(core)?;
     }

@@ -9,7 +9,7 @@ mod arith;
 mod convert;
 mod float;
 #[cfg(all(test, target_arch = "x86_64"))]
-mod native;
+pub(crate) mod native;
 mod ops;
 mod partial;
 mod round;

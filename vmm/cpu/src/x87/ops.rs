@@ -436,6 +436,16 @@ impl Fpu {
         }
     }
 
+    /// FSTPNCE ("no check, exception"), an alias of FSTP that knows no stack fault: nothing comes of an empty
+    /// register.
+    pub fn fstpnce(&mut self, i: u8) {
+        self.begin();
+        if !self.is_empty(0) {
+            self.write(i, self.raw(0));
+        }
+        self.pop();
+    }
+
     /// FXCH. Masked, an empty register counts as holding an indefinite value.
     pub fn fxch(&mut self, i: u8) {
         self.begin();
