@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use bulla_agent::frame::{Message, Reason};
 use bulla_attest::{Bank, Evidence, Expected, ExpectedEvent, HostKey, PcrValues, Root, TakenAt, TpmEvidence};
 use bulla_boot_abi::image::BOOTLOADER_MAGIC;
 use bulla_boot_abi::mailbox::{Reply, Request, Role};
@@ -224,6 +225,24 @@ fn wire() {
     let mut sent = vec![0];
     buffer.send_reply(&mut sent, Status::Done, &[0x5a; 100]).expect("memory");
     put("vtpm_frame", "reply", &sent);
+
+    let pcrs = bulla_agent::tpm::QUOTE_PCRS.map(|pcr| (pcr, vec![0; 32])).to_vec();
+    let parts = bulla_agent::claims::Parts {
+        nonce: vec![7; 16],
+        ak_public: vec![1; 90],
+        quote: vec![2; 100],
+        signature: vec![3; 72],
+        pcrs,
+        event_log: vec![4; 100],
+    };
+    let agent = [Message::Hello, Message::Evidence(parts.to_claims()), Message::Failed(Reason::new("no TPM"))];
+    let monitor = [Message::Challenge(vec![7; 16]), Message::Done, Message::Declined(Reason::new("no"))];
+    for (name, messages) in [("agent", agent), ("monitor", monitor)] {
+        let frames: Vec<_> = messages.iter().map(|message| message.to_frame().expect("short")).collect();
+        put("agent_line", name, &[&[3][..], &frames.concat()].concat());
+    }
+    let hello = Message::Hello.to_frame().expect("short");
+    put("agent_line", "noise", &[&b"\x00login: \xB7bla\x01\x02\x05"[..], &hello, &hello].concat());
 
     let identity = SoftTpm::new(1).quote(&[7; 48]).expect("quoted");
     put("channel", "identity", &[&[1][..], &identity.encode().expect("fits")].concat());

@@ -15,13 +15,13 @@ mod wire;
 pub use boot::{boot_window, kernel};
 pub use measured::{eventlog, evidence, expected, policy};
 pub use tpm::{tpm_command, tpm_types};
-pub use wire::{channel, vtpm_frame};
+pub use wire::{agent_line, channel, vtpm_frame};
 
 /// The body of a target.
 pub type Body = fn(&[u8]) -> bool;
 
 /// Every target: its name, which is also that of its program and of its folder of seeds, and its body.
-pub const TARGETS: [(&str, Body); 10] = [
+pub const TARGETS: [(&str, Body); 11] = [
     ("tpm_command", tpm_command),
     ("tpm_types", tpm_types),
     ("eventlog", eventlog),
@@ -32,4 +32,5 @@ pub const TARGETS: [(&str, Body); 10] = [
     ("kernel", kernel),
     ("vtpm_frame", vtpm_frame),
     ("channel", channel),
+    ("agent_line", agent_line),
 ];

@@ -1,9 +1,11 @@
-//! What comes over a wire that somebody else holds: the vTPM's socket, and the channel's shared memory.
+//! What comes over a wire that somebody else holds: the vTPM's socket, the channel's shared memory, the agent's serial line.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::OnceLock;
 
+use bulla_agent::frame::{Message, Receiver};
+use bulla_attest::Evidence;
 use bulla_channel::handshake::AttestedHandshake;
 use bulla_channel::region::{HeapRegion, Region};
 use bulla_channel::ring::Layout;
@@ -59,6 +61,34 @@ pub fn vtpm_frame(bytes: &[u8]) -> bool {
         end => check_end(&end, bytes),
     };
     request | reply
+}
+
+/// A serial line in pieces: the first byte is their size (0: 256). The pieces do not matter, a message that was read stands on the line
+/// as it is written, and claims that are read have one encoding. Answers whether there was a message.
+pub fn agent_line(bytes: &[u8]) -> bool {
+    let Some((size, bytes)) = bytes.split_first() else { return false };
+    let size = if *size == 0 { 256 } else { usize::from(*size) };
+    let (mut receiver, mut whole) = (Receiver::new(), bytes);
+    let read: Vec<_> = std::iter::from_fn(|| receiver.take(&mut whole)).collect();
+    assert!(whole.is_empty());
+    let mut receiver = Receiver::new();
+    let mut in_pieces = Vec::new();
+    for mut piece in bytes.chunks(size) {
+        in_pieces.extend(std::iter::from_fn(|| receiver.take(&mut piece)));
+    }
+    assert_eq!(read, in_pieces);
+    let mut rest = bytes;
+    for message in read.iter().flatten() {
+        let frame = message.to_frame().expect("it came in a frame");
+        let at = rest.windows(frame.len()).position(|window| window == frame).expect("in the order of the line");
+        rest = &rest[at + frame.len()..];
+        if let Message::Evidence(claims) = message
+            && let Ok(evidence) = Evidence::from_unsigned(claims)
+        {
+            assert_eq!(&evidence.to_unsigned(), claims);
+        }
+    }
+    read.iter().any(Result::is_ok)
 }
 
 /// How a conversation ends without a frame: nothing was sent, or the error says what is wrong with what was.
