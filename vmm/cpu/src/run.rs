@@ -69,14 +69,16 @@ pub(crate) fn execute(core: &mut Core, jumps: &mut Jumps, cache: &mut Cache, lim
                 return Pause::Attention;
             }
             core.recheck = false;
-            if !accept_interrupt(core) {
+            // An instruction that devices have begun to answer comes to its end first: none is asked twice.
+            let midway = !core.replay.done.is_empty();
+            if !midway && !accept_interrupt(core) {
                 return Pause::Shutdown;
             }
             if core.halted {
                 core.recheck = true;
                 return Pause::Halted;
             }
-            if careful(core) {
+            if midway || careful(core) {
                 core.recheck = true;
                 match single_step(core, jumps, cache) {
                     Ran::Pause(pause) => return pause,

@@ -30,6 +30,8 @@ pub(crate) fn iret(core: &mut Core, i: &Insn) -> R {
         iret_protected(core, size)?;
     }
     core.nmi_blocked = false;
+    // An NMI may have come meanwhile.
+    core.recheck = true;
     core.fresh_rf = core.flags & fl::RF;
     Ok(())
 }
