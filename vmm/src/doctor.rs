@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::backend::kvm::probe::{DeviceState, Kind, Probe};
+use crate::backend::select;
 use crate::confine::{Landlock, landlock_here};
 
 /// How a finding bears on running VMs here.
@@ -45,7 +46,20 @@ impl Finding {
 /// Looks at everything. Opens `/dev/kvm` and reads files below `/proc` and `/sys`; changes nothing.
 #[must_use]
 pub fn examine() -> Vec<Finding> {
-    vec![kvm(), vtpm(), memory(), hugepages(), seccomp(), landlock(), open_files(), sev(), tdx()]
+    let probe = Probe::take();
+    vec![
+        accel(&probe),
+        kvm(&probe),
+        soft(),
+        vtpm(),
+        memory(),
+        hugepages(),
+        seccomp(),
+        landlock(),
+        open_files(),
+        sev(),
+        tdx(),
+    ]
 }
 
 /// Whether `bulla run` can work on a host with these findings.
@@ -173,10 +187,20 @@ fn tdx() -> Finding {
     Finding::new("tdx", Standing::Absent, "this host offers no Intel TDX", None)
 }
 
-fn kvm() -> Finding {
-    let probe = Probe::take();
+/// What `--accel auto` takes here.
+fn accel(probe: &Probe) -> Finding {
+    let choice = select::automatic(probe);
+    let standing = if choice.kvm { Standing::Good } else { Standing::Limited };
+    Finding::new("accel", standing, format!("VMs run on {choice}"), None)
+}
+
+fn soft() -> Finding {
+    Finding::new("soft", Standing::Good, "the software processor needs nothing of this host", None)
+}
+
+fn kvm(probe: &Probe) -> Finding {
     if !matches!(probe.device, DeviceState::Usable { .. }) {
-        return Finding::new("kvm", Standing::Blocking, probe.device.to_string(), Some(probe.device.advice()));
+        return Finding::new("kvm", Standing::Absent, probe.device.to_string(), Some(probe.device.advice()));
     }
     let modules = probe.modules.join(", ");
     let place = if probe.in_a_vm { ", this host is itself a VM" } else { "" };
@@ -184,10 +208,10 @@ fn kvm() -> Finding {
     let lacking = probe.capabilities.iter().find(|c| c.needed && c.value <= 0);
     if let Some(capability) = lacking {
         let advice = format!("{} is needed: run a newer kernel", capability.name);
-        return Finding::new("kvm", Standing::Blocking, seen, Some(&advice));
+        return Finding::new("kvm", Standing::Absent, seen, Some(&advice));
     }
     if probe.kind == Kind::DePrivileged {
-        let advice = "measured boot and the bundled tenant work; for stock kernels use a host with VT-x or SVM";
+        let advice = "with --accel kvm, measured boot and the bundled tenant work; stock kernels need VT-x or SVM, or --accel soft";
         return Finding::new("kvm", Standing::Limited, seen, Some(advice));
     }
     Finding::new("kvm", Standing::Good, seen, None)

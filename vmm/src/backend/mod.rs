@@ -6,7 +6,7 @@
 //! left as an exit ([`VcpuExit`]) is what changes the run loop's course.
 //!
 //! What only some backends can do is a trait of its own that a partition hands out if it has it ([`DirtyLog`]), so
-//! nothing here ever has to be left unimplemented. Nothing in this module knows which backends there are.
+//! nothing here ever has to be left unimplemented. Nothing in this module knows which backends there are; [`select`] does.
 
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ mod error;
 mod state;
 
 pub mod kvm;
+pub mod select;
+pub mod soft;
 
 pub use cpuid::{CpuFeatureError, CpuFeatures, CpuidLeaf, Feature};
 pub use error::{BackendError, InstructionBytes, VcpuError};
@@ -24,7 +26,7 @@ pub use state::{CpuState, DescriptorTable, FpuState, Msr, Registers, Segment, Se
 
 /// Makes partitions.
 pub trait Backend: Send + Sync {
-    /// Short name, for messages and evidence: `kvm`.
+    /// Short name, for messages: `kvm`, `soft`.
     fn name(&self) -> &'static str;
 
     /// What partitions of this backend can do on this host.
@@ -92,6 +94,26 @@ pub trait Partition: Send + Sync {
     fn dirty_log(&self) -> Option<&dyn DirtyLog> {
         None
     }
+
+    /// The machine's time, where the backend makes it.
+    fn time(&self) -> Option<Arc<dyn VmTime>> {
+        None
+    }
+}
+
+/// Optional capability of a [`Partition`]: time comes from it, and its vCPUs call [`GuestIo::tick`] when a device's
+/// deadline has come. So a vCPU and the devices never disagree on what time it is.
+pub trait VmTime: Send + Sync {
+    /// Nanoseconds of VM time: never goes back, stands still while the VM does.
+    fn now(&self) -> u64;
+    /// Nanoseconds since 1970-01-01 00:00 UTC.
+    fn wall(&self) -> u64;
+    /// VM time goes on.
+    fn start(&self);
+    /// VM time stands still.
+    fn stop(&self);
+    /// The next deadline of some device may have moved closer.
+    fn deadline_changed(&self);
 }
 
 /// Optional capability of a [`Partition`]: which pages the guest has written.
@@ -144,6 +166,12 @@ pub trait GuestIo {
     fn mmio_write(&mut self, gpa: u64, data: &[u8]);
     /// The guest has finished the interrupt with this vector, and an IOAPIC pin is routed to it.
     fn end_of_interrupt(&mut self, vector: u8);
+    /// Lets devices do what is due at VM time `now`; returns when the next of them has something to do. Called only by
+    /// vCPUs whose partition has a [`Partition::time`].
+    fn tick(&mut self, now: u64) -> Option<u64> {
+        let _ = now;
+        None
+    }
 }
 
 /// Why a vCPU stopped running.

@@ -1,5 +1,6 @@
 //! The commands of `bulla`, one module each, and what they share.
 
+mod accel;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod measure;
@@ -11,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+pub(crate) use accel::AccelArguments;
 use bulla_vmm::backend::kvm::probe::{DeviceState, Probe};
 
 /// Printed below `bulla --help`.
@@ -19,7 +21,7 @@ Exit codes:
   0  done; for demo: every claim held; for run: the guest powered off, or --until was reached
   1  the guest or a claim failed: a refused image, a crash, a check of the demo that did not hold
   2  bad arguments or unreadable input
-  3  this host cannot run VMs (see `bulla doctor`)
+  3  this host cannot run VMs, or not with the --accel asked for (see `bulla doctor`)
   4  the host failed: a device, a file, the vTPM process
 
 Examples:
@@ -188,7 +190,8 @@ pub(crate) fn require_kvm() -> Result<(), Failure> {
     if matches!(probe.device, DeviceState::Usable { .. }) {
         return Ok(());
     }
-    let message = format!("{}. {}. `bulla doctor` tells more", probe.device, probe.device.advice());
+    let (device, advice) = (&probe.device, probe.device.advice());
+    let message = format!("{device}. {advice}. `--accel soft` needs no KVM; `bulla doctor` tells more");
     Err(Failure::new(Exit::NoBackend, message))
 }
 

@@ -1,4 +1,6 @@
 //! The machine's clock and the thread behind its devices' timers. VM time stands still while the VM does.
+//!
+//! A backend that makes time itself ([`VmTime`]) serves the devices, too: then there is no such thread.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::backend::VmTime;
 use crate::devices::{Clock, Platform};
 
 #[derive(Default)]
@@ -80,6 +83,59 @@ impl Clock for VmClock {
     fn deadline_changed(&self) {
         *self.changed.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.wake.notify_all();
+    }
+}
+
+/// Where the machine's time comes from.
+#[derive(Clone)]
+pub(super) enum MachineClock {
+    /// The host's clock.
+    Host(Arc<VmClock>),
+    /// The backend.
+    Backend(Arc<dyn VmTime>),
+}
+
+impl MachineClock {
+    /// That of a partition with such a time of its own.
+    pub(super) fn of(time: Option<Arc<dyn VmTime>>) -> Self {
+        time.map_or_else(|| Self::Host(Arc::default()), Self::Backend)
+    }
+
+    pub(super) fn start(&self) {
+        match self {
+            Self::Host(clock) => clock.start(),
+            Self::Backend(time) => time.start(),
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        match self {
+            Self::Host(clock) => clock.stop(),
+            Self::Backend(time) => time.stop(),
+        }
+    }
+}
+
+impl Clock for MachineClock {
+    fn now(&self) -> u64 {
+        match self {
+            Self::Host(clock) => clock.now(),
+            Self::Backend(time) => time.now(),
+        }
+    }
+
+    fn wall(&self) -> u64 {
+        match self {
+            Self::Host(clock) => clock.wall(),
+            Self::Backend(time) => time.wall(),
+        }
+    }
+
+    fn deadline_changed(&self) {
+        match self {
+            Self::Host(clock) => clock.deadline_changed(),
+            Self::Backend(time) => time.deadline_changed(),
+        }
     }
 }
 

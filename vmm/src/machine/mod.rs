@@ -35,7 +35,7 @@ pub use config::{BuildError, ConfigError, Images, MachineConfig};
 pub use control::StopReason;
 pub use lifecycle::{IllegalTransition, VmState};
 
-use clock::{TimerThread, VmClock};
+use clock::{MachineClock, TimerThread};
 use control::Control;
 
 /// What a progress handler gets to work with, while the guest waits.
@@ -91,7 +91,7 @@ struct Core {
     memory: Arc<GuestMemory>,
     vtpm: SharedVtpm,
     platform: Arc<Platform>,
-    clock: Arc<VmClock>,
+    clock: MachineClock,
     control: Arc<Control>,
 }
 
@@ -148,10 +148,10 @@ impl Machine {
 
         let control = Arc::new(Control::new(vcpu.kicker()));
         let vtpm = SharedVtpm(Arc::new(Mutex::new(Box::new(vtpm))));
-        let clock = Arc::new(VmClock::default());
+        let clock = MachineClock::of(partition.time());
         let powered = Arc::clone(&control);
         let platform = Arc::new(Platform::new(PlatformParts {
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            clock: Arc::new(clock.clone()) as Arc<dyn Clock>,
             irq_sink: partition.irq_sink(),
             ext_int: Arc::new(NoIrq),
             com1: config.console,
@@ -177,7 +177,9 @@ impl Machine {
         self.core.control.start()?;
         let Some(vcpu) = self.vcpu.take() else { return Ok(()) };
         let core = Arc::clone(&self.core);
-        self.timers = Some(TimerThread::start(Arc::clone(&core.platform), Arc::clone(&core.clock))?);
+        if let MachineClock::Host(clock) = &core.clock {
+            self.timers = Some(TimerThread::start(Arc::clone(&core.platform), Arc::clone(clock))?);
+        }
         core.clock.start();
         self.thread = Some(std::thread::Builder::new().name("vcpu0".to_owned()).spawn(move || run(&core, vcpu))?);
         Ok(())

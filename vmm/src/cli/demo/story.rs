@@ -64,13 +64,15 @@ impl Held {
 /// The demo as it goes on.
 pub(crate) struct Story {
     aloud: bool,
+    /// For the monitors' `--accel`.
+    accel: &'static str,
     held: Held,
     details: Vec<String>,
 }
 
 impl Story {
-    pub(crate) fn new(aloud: bool) -> Self {
-        Self { aloud, held: Held::default(), details: Vec::new() }
+    pub(crate) fn new(aloud: bool, accel: &'static str) -> Self {
+        Self { aloud, accel, held: Held::default(), details: Vec::new() }
     }
 
     pub(crate) fn held(&self) -> &Held {
@@ -100,9 +102,9 @@ impl Story {
         let flipped_path = scratch.path().join("flipped-kernel");
         write_file(&flipped_path, &flip_last_bit(kernel))?;
         let evidence_path = scratch.path().join("flipped.cbor");
-        let mut a = TenantVm::start("tenant A", CMDLINE, &channel)?;
-        let mut b = TenantVm::start("tenant B", CMDLINE, &channel)?;
-        let mut flipped = start_flipped(&flipped_path, &evidence_path, &nonce)?;
+        let mut a = TenantVm::start("tenant A", self.accel, CMDLINE, &channel)?;
+        let mut b = TenantVm::start("tenant B", self.accel, CMDLINE, &channel)?;
+        let mut flipped = start_flipped(self.accel, &flipped_path, &evidence_path, &nonce)?;
 
         let expected = self.measure(kernel)?;
         let key = HostKey::generate().map_err(|e| Failure::because(Exit::HostFailed, "host key", &e))?;
@@ -236,7 +238,7 @@ impl Story {
     }
 }
 
-fn start_flipped(kernel: &Path, evidence: &Path, nonce: &[u8]) -> Result<Monitor, Failure> {
+fn start_flipped(accel: &str, kernel: &Path, evidence: &Path, nonce: &[u8]) -> Result<Monitor, Failure> {
     let more: [OsString; 6] = [
         "--evidence".into(),
         evidence.into(),
@@ -245,7 +247,7 @@ fn start_flipped(kernel: &Path, evidence: &Path, nonce: &[u8]) -> Result<Monitor
         "--until".into(),
         "handover".into(),
     ];
-    Monitor::start("the VM with the flipped bit", kernel, CMDLINE, &more)
+    Monitor::start("the VM with the flipped bit", accel, kernel, CMDLINE, &more)
 }
 
 fn carry(from: &mut TenantVm, to: &mut TenantVm, words: &str) -> Result<Vec<u8>, Failure> {

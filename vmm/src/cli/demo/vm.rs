@@ -26,12 +26,17 @@ pub(crate) struct Monitor {
 
 impl Monitor {
     /// Starts `bulla run` with the demo's machine, `kernel` and the given further arguments.
-    pub(crate) fn start(name: &'static str, kernel: &Path, cmdline: &str, more: &[OsString]) -> Result<Self, Failure> {
+    pub(crate) fn start(
+        name: &'static str,
+        accel: &str,
+        kernel: &Path,
+        cmdline: &str,
+        more: &[OsString],
+    ) -> Result<Self, Failure> {
         let failed = |e| Failure::because(Exit::HostFailed, format!("cannot start a monitor for {name}"), &e);
         let program = std::env::current_exe().map_err(failed)?;
         let child = Command::new(program)
-            .arg("run")
-            .arg("--kernel")
+            .args(["run", "--accel", accel, "--kernel"])
             .arg(kernel)
             .args(["--cmdline", cmdline, "--memory", &MEMORY.to_string(), "--console", "none"])
             .args(more)
@@ -79,10 +84,15 @@ pub(crate) struct TenantVm {
 }
 
 impl TenantVm {
-    pub(crate) fn start(name: &'static str, cmdline: &str, channel: &SharedRegion) -> Result<Self, Failure> {
+    pub(crate) fn start(
+        name: &'static str,
+        accel: &str,
+        cmdline: &str,
+        channel: &SharedRegion,
+    ) -> Result<Self, Failure> {
         let mailbox = Mailbox::create().map_err(|e| failed(name, &e))?;
         let more = ["--mailbox".into(), mailbox.region().path().into(), "--channel".into(), channel.path().into()];
-        Ok(Self { monitor: Monitor::start(name, Path::new(TENANT), cmdline, &more)?, mailbox })
+        Ok(Self { monitor: Monitor::start(name, accel, Path::new(TENANT), cmdline, &more)?, mailbox })
     }
 
     pub(crate) fn name(&self) -> &'static str {

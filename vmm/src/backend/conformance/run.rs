@@ -3,8 +3,9 @@
 use std::thread;
 use std::time::Duration;
 
-use super::guest::{CODE, Guest, STOP_CODE, backend};
-use crate::backend::{Backend, BackendError, CpuFeatures, Feature, FpuState, VcpuExit};
+use super::backend;
+use super::guest::{CODE, Guest, STOP_CODE};
+use crate::backend::{BackendError, CpuFeatures, Feature, FpuState, VcpuExit};
 
 #[test]
 fn the_backend_shows_what_the_machine_promises() {

@@ -1,3 +1,5 @@
+//! What every backend's tests have in common; each includes it and says which `backend()` it is.
+//!
 //! A partition with one vCPU, some memory, page tables and hand-assembled code, and devices that write down what
 //! they see.
 
@@ -5,10 +7,10 @@ use std::sync::Arc;
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress};
 
-use crate::backend::kvm::KvmBackend;
+use super::backend;
 use crate::backend::{
-    Backend, CpuFeatures, CpuState, DescriptorTable, GuestIo, Kick, MemorySlot, Partition, Segment, SlotId, Vcpu,
-    VcpuError, VcpuExit,
+    CpuFeatures, CpuState, DescriptorTable, GuestIo, Kick, MemorySlot, Partition, Segment, SlotId, Vcpu, VcpuError,
+    VcpuExit,
 };
 
 /// Page tables: PML4, PDPT, four page directories that map 4 GiB one to one, all usable from CPL 3.
@@ -89,16 +91,8 @@ pub(super) fn region(base: u64, size: usize) -> Arc<GuestRegionMmap> {
     Arc::new(GuestRegionMmap::from_range(GuestAddress(base), size, None).unwrap())
 }
 
-pub(super) fn backend() -> Option<KvmBackend> {
-    if !std::path::Path::new("/dev/kvm").exists() {
-        eprintln!("skipped: no /dev/kvm");
-        return None;
-    }
-    Some(KvmBackend::open().unwrap())
-}
-
 impl Guest {
-    /// A guest about to run `code` at CPL 0; `None` without KVM.
+    /// A guest about to run `code` at CPL 0; `None` without the backend.
     pub(super) fn new(code: &[u8]) -> Option<Self> {
         let backend = backend()?;
         let partition = backend.create_partition().unwrap();
