@@ -2,13 +2,10 @@
 
 use std::vec::Vec;
 
-use bulla_tpm_types::{
-    AuthResponse, CommandAttributes, Error, ErrorKind, Handle, Marshal, Rc, Reader, SessionAttributes, Unmarshal,
-    Writer, cc, rc, st,
-};
+use bulla_tpm_types::{CommandAttributes, Error, ErrorKind, Handle, Rc, Reader, Unmarshal, Writer, cc, rc, st};
 
 use super::table::{Command, MAX_HANDLES};
-use super::{Mode, Tpm, auth, table};
+use super::{Mode, Tpm, auth, reply, table};
 
 /// TPM_PT_MAX_COMMAND_SIZE.
 pub const MAX_COMMAND_SIZE: usize = 4096;
@@ -131,12 +128,16 @@ fn run(tpm: &mut Tpm, locality: u8, bytes: &[u8], w: &mut Writer) -> Result<(), 
 
     let mut handles = [Handle::default(); MAX_HANDLES];
     let handles = read_handles(tpm, command, &mut r, &mut handles)?;
-    let sessions = if has_sessions {
-        auth::check(tpm, command, handles, &mut r)?
+    let checked = if has_sessions {
+        Some(auth::check(tpm, command, handles, locality, &mut r)?)
     } else {
         auth::check_none(command)?;
-        0
+        None
     };
+    let (used, decrypted) = checked.map_or((None, None), |c| (Some(c.used), c.decrypted));
+    if let Some(params) = &decrypted {
+        r = Reader::new(params);
+    }
     reseed_if_due(tpm)?;
 
     w.u16(if has_sessions { st::SESSIONS } else { st::NO_SESSIONS });
@@ -157,12 +158,14 @@ fn run(tpm: &mut Tpm, locality: u8, bytes: &[u8], w: &mut Writer) -> Result<(), 
     if let Some(handle) = response_handle {
         w.patch(handle_at, &handle.0.to_be_bytes());
     }
-    if has_sessions {
-        let size = (w.len() - params_at) as u32;
-        w.patch(size_at, &size.to_be_bytes());
-    }
-    for _ in 0..sessions {
-        AuthResponse { attributes: SessionAttributes::CONTINUE_SESSION, ..AuthResponse::default() }.marshal(w);
+    match used {
+        Some(used) => {
+            let size = (w.len() - params_at) as u32;
+            w.patch(size_at, &size.to_be_bytes());
+            reply::finish(tpm, code, used, params_at, w)?;
+        }
+        None if command.sessions => reply::finish_without_sessions(tpm),
+        None => {}
     }
     let size = w.len() as u32;
     w.patch(2, &size.to_be_bytes());

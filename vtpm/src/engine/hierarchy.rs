@@ -32,6 +32,8 @@ pub(super) struct Hierarchies {
     owner: Hierarchy,
     endorsement: Hierarchy,
     null: Hierarchy,
+    /// lockoutAuth.
+    lockout: AuthValue,
     generated: bool,
 }
 
@@ -43,6 +45,7 @@ impl Hierarchies {
             owner: Hierarchy::empty(),
             endorsement: Hierarchy::empty(),
             null: Hierarchy::empty(),
+            lockout: AuthValue::default(),
             generated: false,
         }
     }
@@ -83,6 +86,24 @@ impl Hierarchies {
             rh::NULL => Some(&self.null),
             _ => None,
         }
+    }
+
+    /// The authValue of a hierarchy or of TPM_RH_LOCKOUT.
+    pub(super) fn auth(&self, handle: Handle) -> Option<&AuthValue> {
+        if handle == rh::LOCKOUT { Some(&self.lockout) } else { self.get(handle).map(|h| &h.auth) }
+    }
+
+    /// Sets the authValue of a hierarchy or of TPM_RH_LOCKOUT; false for any other handle.
+    pub(super) fn set_auth(&mut self, handle: Handle, auth: AuthValue) -> bool {
+        let place = match handle {
+            rh::PLATFORM => &mut self.platform.auth,
+            rh::OWNER => &mut self.owner.auth,
+            rh::ENDORSEMENT => &mut self.endorsement.auth,
+            rh::LOCKOUT => &mut self.lockout,
+            _ => return false,
+        };
+        *place = auth;
+        true
     }
 
     /// The owner's (storage) hierarchy, whose proof obfuscates attestations.

@@ -7,20 +7,31 @@
 //!
 //! How a command goes through: [`dispatch`] checks the header and the mode, then the handle area, then the
 //! session area (`auth`), each with the response codes of Part 3, 5; the `table` names the handler in
-//! `commands`, which unmarshals all parameters before it changes anything.
+//! `commands`, which unmarshals all parameters before it changes anything; `reply` encrypts, audits and
+//! authenticates the response for the command's sessions.
 #![forbid(unsafe_code)]
 
 mod auth;
 mod commands;
+mod context;
+mod create;
 mod crypto;
 mod dispatch;
 mod drbg;
+mod ecc;
+mod entity;
 mod hierarchy;
+mod lockout;
 mod object;
+mod parameter;
 mod pcr;
 mod platform;
+mod protect;
+mod reply;
 mod secret;
 mod selftest;
+mod sequence;
+mod session;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -35,12 +46,14 @@ pub use dispatch::{MAX_COMMAND_SIZE, MAX_RESPONSE_SIZE};
 pub use platform::{Clock, Entropy, EntropyError};
 pub use table::command_name;
 
-use auth::DictionaryAttack;
+use context::Epochs;
 use drbg::Drbg;
 use hierarchy::Hierarchies;
+use lockout::DictionaryAttack;
 use object::Objects;
 use pcr::{HashSequence, Pcrs, SavedPcrs};
 use selftest::{SelfTests, TestSet};
+use session::Sessions;
 use time::TpmTime;
 
 /// A TPM.
@@ -55,8 +68,12 @@ pub struct Tpm {
     time: TpmTime,
     lockout: DictionaryAttack,
     shutdown: Option<Shutdown>,
-    // What does not.
+    epochs: Epochs,
+    // What does not, but for the persistent objects.
     objects: Objects,
+    sessions: Sessions,
+    /// Another one after each loss of power: tickets that end at a time of the TPM's do not outlive it.
+    power_epoch: [u8; 16],
     pcrs: Pcrs,
     hash: Option<HashSequence>,
     /// Whether an H-CRTM sequence came between _TPM_Init and TPM2_Startup.
@@ -91,6 +108,7 @@ enum Shutdown {
 /// What TPM2_Shutdown(STATE) preserves (Part 1, 12.2.3).
 struct SavedState {
     pcrs: SavedPcrs,
+    sessions: Sessions,
     hcrtm: bool,
     locality_three: bool,
 }
@@ -115,7 +133,10 @@ impl Tpm {
             time: TpmTime::default(),
             lockout: DictionaryAttack::default(),
             shutdown: Some(Shutdown::Clear),
+            epochs: Epochs::default(),
             objects: Objects::default(),
+            sessions: Sessions::default(),
+            power_epoch: Default::default(),
             pcrs: Pcrs::new(),
             hash: None,
             hcrtm: false,
@@ -133,7 +154,8 @@ impl Tpm {
     /// Everything volatile is lost. A TPM in failure mode leaves it if its source of entropy works again.
     pub fn init(&mut self) {
         self.settle_time();
-        self.objects = Objects::default();
+        self.objects.forget_transient();
+        self.sessions = Sessions::default();
         self.pcrs = Pcrs::new();
         self.hash = None;
         self.hcrtm = false;
@@ -141,7 +163,9 @@ impl Tpm {
         self.time.power_on(self.clock.now_ms());
         self.tests = SelfTests::default();
         let born_healthy = self.hierarchies.are_generated();
-        self.mode = match self.random.reseed(&mut *self.entropy) {
+        let reseeded = self.random.reseed(&mut *self.entropy);
+        self.random.generate(&mut self.power_epoch);
+        self.mode = match reseeded {
             Ok(()) if born_healthy => Mode::Initialized,
             _ => Mode::Failed,
         };

@@ -2,7 +2,8 @@
 
 use bulla_tpm_types::hash::Hasher;
 use bulla_tpm_types::{
-    Digest, DigestValues, Ha, HashAlg, IMPLEMENTATION_PCR, Locality, PcrSelection, PcrSelectionList, pt_pcr,
+    Digest, DigestValues, Error, ErrorKind, Ha, HashAlg, IMPLEMENTATION_PCR, Locality, PcrSelection, PcrSelectionList,
+    Reader, Writer, pt_pcr,
 };
 
 /// The PCR that an H-CRTM extends.
@@ -275,6 +276,24 @@ impl HashSequence {
     /// Adds data.
     pub(super) fn update(&mut self, data: &[u8]) {
         self.0.iter_mut().for_each(|h| h.update(data));
+    }
+
+    /// Writes the state for [`HashSequence::restore`].
+    pub(super) fn save(&self, w: &mut Writer) {
+        self.0.iter().for_each(|h| h.save(w));
+    }
+
+    /// Reads what [`HashSequence::save`] has written.
+    pub(super) fn restore(r: &mut Reader<'_>) -> Result<Self, Error> {
+        let mut sequence = Self::default();
+        for (place, alg) in sequence.0.iter_mut().zip(HashAlg::BANKS) {
+            let at = r.clone();
+            *place = Hasher::restore(r)?;
+            if place.alg() != alg {
+                return Err(at.error(ErrorKind::Hash, "event sequence"));
+            }
+        }
+        Ok(sequence)
     }
 
     /// The digests, one for each bank.

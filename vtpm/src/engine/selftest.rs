@@ -7,6 +7,7 @@ use p256::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
 use p256::ecdsa::{Signature, SigningKey};
 
 use super::Tpm;
+use super::crypto::{Direction, aes_cfb};
 use super::drbg::Drbg;
 
 /// A set of tests.
@@ -22,10 +23,12 @@ impl TestSet {
     pub(super) const DRBG: Self = Self(1 << 4);
     /// ECDSA and key pairs on P-256.
     pub(super) const ECDSA: Self = Self(1 << 5);
+    /// AES in CFB mode.
+    pub(super) const AES: Self = Self(1 << 6);
     /// The hash algorithms of the PCR banks.
     pub(super) const BANKS: Self = Self(0b111);
     /// Every test.
-    pub(super) const ALL: Self = Self(0b11_1111);
+    pub(super) const ALL: Self = Self(0b111_1111);
 
     /// The test of a hash algorithm.
     pub(super) fn hash(alg: HashAlg) -> Self {
@@ -62,9 +65,10 @@ struct Test {
 }
 
 /// The tests, in ascending order of their algorithms.
-const TESTS: [Test; 6] = [
+const TESTS: [Test; 7] = [
     Test { set: TestSet::SHA1, alg: alg::SHA1, run: || sha(HashAlg::Sha1, &SHA1_ABC) },
     Test { set: TestSet::DRBG, alg: alg::HMAC, run: drbg },
+    Test { set: TestSet::AES, alg: alg::AES, run: aes },
     Test { set: TestSet::SHA256, alg: alg::SHA256, run: || sha(HashAlg::Sha256, &SHA256_ABC) },
     Test { set: TestSet::SHA384, alg: alg::SHA384, run: || sha(HashAlg::Sha384, &SHA384_ABC) },
     Test { set: TestSet::SHA512, alg: alg::SHA512, run: || sha(HashAlg::Sha512, &SHA512_ABC) },
@@ -127,6 +131,15 @@ fn drbg() -> bool {
     out == TEST_NONCE
 }
 
+/// SP 800-38A, F.3.13: CFB128 with AES-128, one block each way.
+fn aes() -> bool {
+    let iv = std::array::from_fn(|i| i as u8);
+    let mut data = AES_PLAIN;
+    let there = aes_cfb(&AES_KEY, &iv, &mut data, Direction::Encrypt).is_some() && data == AES_CIPHER;
+    let back = aes_cfb(&AES_KEY, &iv, &mut data, Direction::Decrypt).is_some() && data == AES_PLAIN;
+    there && back
+}
+
 /// RFC 6979, A.2.5: the signature of "sample" with SHA-256.
 fn ecdsa() -> bool {
     let digest = hash::digest(HashAlg::Sha256, &[b"sample"]);
@@ -141,6 +154,15 @@ fn ecdsa() -> bool {
     })
 }
 
+/// SP 800-38A, F.3.13: the key.
+const AES_KEY: [u8; 16] =
+    [0x2b, 0x7e, 0x15, 0x16, 0x28, 0xae, 0xd2, 0xa6, 0xab, 0xf7, 0x15, 0x88, 0x09, 0xcf, 0x4f, 0x3c];
+/// SP 800-38A, F.3.13: the first block.
+const AES_PLAIN: [u8; 16] =
+    [0x6b, 0xc1, 0xbe, 0xe2, 0x2e, 0x40, 0x9f, 0x96, 0xe9, 0x3d, 0x7e, 0x11, 0x73, 0x93, 0x17, 0x2a];
+/// SP 800-38A, F.3.13: the first block, encrypted.
+const AES_CIPHER: [u8; 16] =
+    [0x3b, 0x3f, 0xd9, 0x2e, 0xb7, 0x2d, 0xad, 0x20, 0x33, 0x34, 0x49, 0xf8, 0xe8, 0x3c, 0xfb, 0x4a];
 /// FIPS 180-4: SHA-1 of "abc".
 const SHA1_ABC: [u8; 20] = [
     0xa9, 0x99, 0x3e, 0x36, 0x47, 0x06, 0x81, 0x6a, 0xba, 0x3e, 0x25, 0x71, 0x78, 0x50, 0xc2, 0x6c, 0x9c, 0xd0, 0xd8,

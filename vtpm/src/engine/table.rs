@@ -3,7 +3,11 @@
 use bulla_tpm_types::{CommandAttributes, Handle, IMPLEMENTATION_PCR, Rc, cc, ht, rc, rh};
 
 use super::Tpm;
-use super::commands::{attest, capability, clock, context, hash, lifecycle, pcr, primary, random, selftest};
+use super::auth::Role;
+use super::commands::{
+    attest, capability, clock, context, ecdh, hash, hierarchy, lifecycle, object, pcr, policy, policy_auth, primary,
+    random, selftest, session, sign,
+};
 use super::dispatch::Call;
 
 /// The most handles of any command.
@@ -16,6 +20,19 @@ pub(super) enum Auth {
     None,
     /// The USER role.
     User,
+    /// The ADMIN role.
+    Admin,
+}
+
+impl Auth {
+    /// The role, if there is one.
+    pub(super) fn role(self) -> Option<Role> {
+        match self {
+            Self::None => None,
+            Self::User => Some(Role::User),
+            Self::Admin => Some(Role::Admin),
+        }
+    }
 }
 
 /// What a handle may be (Part 2, 9).
@@ -27,8 +44,22 @@ pub(super) enum HandleKind {
     PcrOrNull,
     /// TPMI_DH_OBJECT.
     Object,
+    /// TPMI_DH_OBJECT+.
+    ObjectOrNull,
     /// TPMI_RH_HIERARCHY+.
     Hierarchy,
+    /// TPMI_RH_HIERARCHY_AUTH.
+    HierarchyAuth,
+    /// TPMI_RH_PROVISION.
+    Provision,
+    /// TPMI_DH_ENTITY, as far as there are entities: no NV Indexes.
+    Entity,
+    /// TPMI_DH_ENTITY+.
+    EntityOrNull,
+    /// TPMI_SH_POLICY.
+    Policy,
+    /// TPMI_DH_CONTEXT.
+    Context,
 }
 
 impl HandleKind {
@@ -37,10 +68,30 @@ impl HandleKind {
         match self {
             Self::Pcr => handle.0 < IMPLEMENTATION_PCR,
             Self::PcrOrNull => handle.0 < IMPLEMENTATION_PCR || handle == rh::NULL,
-            Self::Object => matches!(handle.handle_type(), ht::TRANSIENT | ht::PERSISTENT),
+            Self::Object => is_object(handle),
+            Self::ObjectOrNull => is_object(handle) || handle == rh::NULL,
             Self::Hierarchy => is_hierarchy(handle),
+            Self::HierarchyAuth => (is_hierarchy(handle) && handle != rh::NULL) || handle == rh::LOCKOUT,
+            Self::Provision => matches!(handle, rh::OWNER | rh::PLATFORM),
+            Self::Entity => is_entity(handle),
+            Self::EntityOrNull => is_entity(handle) || handle == rh::NULL,
+            Self::Policy => handle.handle_type() == ht::POLICY_SESSION,
+            Self::Context => {
+                matches!(handle.handle_type(), ht::HMAC_SESSION | ht::POLICY_SESSION | ht::TRANSIENT)
+            }
         }
     }
+}
+
+/// TPMI_DH_OBJECT (Part 2, 9.3).
+fn is_object(handle: Handle) -> bool {
+    matches!(handle.handle_type(), ht::TRANSIENT | ht::PERSISTENT)
+}
+
+/// TPMI_DH_ENTITY (Part 2, 9.5).
+fn is_entity(handle: Handle) -> bool {
+    let permanent = matches!(handle, rh::OWNER | rh::ENDORSEMENT | rh::PLATFORM | rh::LOCKOUT);
+    permanent || is_object(handle) || handle.0 < IMPLEMENTATION_PCR
 }
 
 /// TPMI_RH_HIERARCHY+ (Part 2, 9.13).
@@ -52,8 +103,10 @@ pub(super) fn is_hierarchy(handle: Handle) -> bool {
 pub(super) fn check_loaded(tpm: &Tpm, handle: Handle, number: u32) -> Result<(), Rc> {
     match handle.handle_type() {
         ht::TRANSIENT if tpm.objects.get(handle).is_none() => Err(Rc(rc::REFERENCE_H0.0 + number - 1)),
-        // There are no persistent objects.
-        ht::PERSISTENT => Err(rc::HANDLE.handle(number as usize)),
+        ht::HMAC_SESSION | ht::POLICY_SESSION if tpm.sessions.get(handle).is_none() => {
+            Err(Rc(rc::REFERENCE_H0.0 + number - 1))
+        }
+        ht::PERSISTENT if tpm.objects.get(handle).is_none() => Err(rc::HANDLE.handle(number as usize)),
         _ => Ok(()),
     }
 }
@@ -79,11 +132,27 @@ pub(super) struct Command {
     pub(super) attributes: CommandAttributes,
     /// Whether it may have sessions.
     pub(super) sessions: bool,
+    /// Whether its first parameter is a TPM2B, which a session can decrypt.
+    pub(super) decrypts: bool,
+    /// Whether its response's first parameter is a TPM2B, which a session can encrypt.
+    pub(super) encrypts: bool,
     /// Its handler.
     pub(super) run: Run,
 }
 
 impl Command {
+    /// Its first parameter can be encrypted.
+    const fn takes(mut self) -> Self {
+        self.decrypts = true;
+        self
+    }
+
+    /// Its response's first parameter can be encrypted.
+    const fn gives(mut self) -> Self {
+        self.encrypts = true;
+        self
+    }
+
     /// TPMA_CC (Part 2, 8.9).
     pub(super) fn tpma_cc(&self) -> u32 {
         self.code | self.attributes.bits() | ((self.handles.len() as u32) << 25)
@@ -92,6 +161,10 @@ impl Command {
 
 const fn user(kind: HandleKind) -> HandleSpec {
     HandleSpec { kind, auth: Auth::User }
+}
+
+const fn admin(kind: HandleKind) -> HandleSpec {
+    HandleSpec { kind, auth: Auth::Admin }
 }
 
 const fn plain(kind: HandleKind) -> HandleSpec {
@@ -106,8 +179,8 @@ const fn command(
     run: Run,
 ) -> Command {
     // Part 3: these take no sessions of any kind.
-    let sessions = !matches!(code, cc::STARTUP | cc::FLUSH_CONTEXT);
-    Command { code, name, handles, attributes, sessions, run }
+    let sessions = !matches!(code, cc::STARTUP | cc::FLUSH_CONTEXT | cc::CONTEXT_SAVE | cc::CONTEXT_LOAD);
+    Command { code, name, handles, attributes, sessions, decrypts: false, encrypts: false, run }
 }
 
 const NONE: CommandAttributes = CommandAttributes::NONE;
@@ -115,28 +188,90 @@ const NV: CommandAttributes = CommandAttributes::NV;
 const FLUSHED: CommandAttributes = CommandAttributes::FLUSHED;
 const R_HANDLE: CommandAttributes = CommandAttributes::R_HANDLE;
 
-use HandleKind::{Hierarchy, Object, Pcr, PcrOrNull};
+use HandleKind::{
+    Context, Entity, EntityOrNull, Hierarchy, HierarchyAuth, Object, ObjectOrNull, Pcr, PcrOrNull, Policy, Provision,
+};
 
 /// The commands, in ascending order of their codes. Attributes as in the tables of Part 3.
-pub(super) static COMMANDS: [Command; 22] = [
-    command(cc::CREATE_PRIMARY, "CreatePrimary", &[user(Hierarchy)], R_HANDLE, primary::create_primary),
-    command(cc::PCR_EVENT, "PCR_Event", &[user(PcrOrNull)], NV, pcr::event),
+pub(super) static COMMANDS: [Command; 57] = [
+    command(cc::EVICT_CONTROL, "EvictControl", &[user(Provision), plain(Object)], NV, context::evict_control),
+    command(
+        cc::HIERARCHY_CHANGE_AUTH,
+        "HierarchyChangeAuth",
+        &[user(HierarchyAuth)],
+        NV,
+        hierarchy::hierarchy_change_auth,
+    )
+    .takes(),
+    command(cc::CREATE_PRIMARY, "CreatePrimary", &[user(Hierarchy)], R_HANDLE, primary::create_primary).takes().gives(),
+    command(cc::PCR_EVENT, "PCR_Event", &[user(PcrOrNull)], NV, pcr::event).takes(),
     command(cc::PCR_RESET, "PCR_Reset", &[user(Pcr)], NV, pcr::reset),
-    command(cc::SEQUENCE_COMPLETE, "SequenceComplete", &[user(Object)], FLUSHED, hash::sequence_complete),
+    command(cc::SEQUENCE_COMPLETE, "SequenceComplete", &[user(Object)], FLUSHED, hash::sequence_complete)
+        .takes()
+        .gives(),
     command(cc::INCREMENTAL_SELF_TEST, "IncrementalSelfTest", &[], NV, selftest::incremental_self_test),
     command(cc::SELF_TEST, "SelfTest", &[], NV, selftest::self_test),
     command(cc::STARTUP, "Startup", &[], NV, lifecycle::startup),
     command(cc::SHUTDOWN, "Shutdown", &[], NV, lifecycle::shutdown),
-    command(cc::STIR_RANDOM, "StirRandom", &[], NV, random::stir_random),
-    command(cc::QUOTE, "Quote", &[user(Object)], NONE, attest::quote),
-    command(cc::SEQUENCE_UPDATE, "SequenceUpdate", &[user(Object)], NONE, hash::sequence_update),
+    command(cc::STIR_RANDOM, "StirRandom", &[], NV, random::stir_random).takes(),
+    command(
+        cc::ACTIVATE_CREDENTIAL,
+        "ActivateCredential",
+        &[admin(Object), user(Object)],
+        NONE,
+        object::activate_credential,
+    )
+    .takes()
+    .gives(),
+    command(cc::POLICY_SECRET, "PolicySecret", &[user(Entity), plain(Policy)], NONE, policy_auth::policy_secret)
+        .takes()
+        .gives(),
+    command(cc::CREATE, "Create", &[user(Object)], NONE, object::create).takes().gives(),
+    command(cc::ECDH_ZGEN, "ECDH_ZGen", &[user(Object)], NONE, ecdh::z_gen).takes().gives(),
+    command(cc::HMAC, "HMAC", &[user(Object)], NONE, hash::hmac_data).takes().gives(),
+    command(cc::LOAD, "Load", &[user(Object)], R_HANDLE, object::load).takes().gives(),
+    command(cc::QUOTE, "Quote", &[user(Object)], NONE, attest::quote).takes().gives(),
+    command(cc::HMAC_START, "HMAC_Start", &[user(Object)], R_HANDLE, hash::hmac_start).takes(),
+    command(cc::SEQUENCE_UPDATE, "SequenceUpdate", &[user(Object)], NONE, hash::sequence_update).takes(),
+    command(cc::SIGN, "Sign", &[user(Object)], NONE, sign::sign_digest).takes(),
+    command(cc::UNSEAL, "Unseal", &[user(Object)], NONE, object::unseal).gives(),
+    command(cc::POLICY_SIGNED, "PolicySigned", &[plain(Object), plain(Policy)], NONE, policy_auth::policy_signed)
+        .takes()
+        .gives(),
+    command(cc::CONTEXT_LOAD, "ContextLoad", &[], R_HANDLE, context::context_load),
+    command(cc::CONTEXT_SAVE, "ContextSave", &[plain(Context)], NONE, context::context_save),
+    command(cc::ECDH_KEY_GEN, "ECDH_KeyGen", &[plain(Object)], NONE, ecdh::key_gen).gives(),
     command(cc::FLUSH_CONTEXT, "FlushContext", &[], NONE, context::flush_context),
-    command(cc::READ_PUBLIC, "ReadPublic", &[plain(Object)], NONE, context::read_public),
+    command(cc::LOAD_EXTERNAL, "LoadExternal", &[], R_HANDLE, object::load_external).takes().gives(),
+    command(cc::MAKE_CREDENTIAL, "MakeCredential", &[plain(Object)], NONE, object::make_credential).takes().gives(),
+    command(cc::POLICY_AUTHORIZE, "PolicyAuthorize", &[plain(Policy)], NONE, policy_auth::policy_authorize).takes(),
+    command(cc::POLICY_AUTH_VALUE, "PolicyAuthValue", &[plain(Policy)], NONE, policy::policy_auth_value),
+    command(cc::POLICY_COMMAND_CODE, "PolicyCommandCode", &[plain(Policy)], NONE, policy::policy_command_code),
+    command(cc::POLICY_COUNTER_TIMER, "PolicyCounterTimer", &[plain(Policy)], NONE, policy::policy_counter_timer)
+        .takes(),
+    command(cc::POLICY_CP_HASH, "PolicyCpHash", &[plain(Policy)], NONE, policy::policy_cp_hash).takes(),
+    command(cc::POLICY_LOCALITY, "PolicyLocality", &[plain(Policy)], NONE, policy::policy_locality),
+    command(cc::POLICY_NAME_HASH, "PolicyNameHash", &[plain(Policy)], NONE, policy::policy_name_hash).takes(),
+    command(cc::POLICY_OR, "PolicyOR", &[plain(Policy)], NONE, policy::policy_or),
+    command(cc::POLICY_TICKET, "PolicyTicket", &[plain(Policy)], NONE, policy_auth::policy_ticket).takes(),
+    command(cc::READ_PUBLIC, "ReadPublic", &[plain(Object)], NONE, object::read_public).gives(),
+    command(
+        cc::START_AUTH_SESSION,
+        "StartAuthSession",
+        &[plain(ObjectOrNull), plain(EntityOrNull)],
+        R_HANDLE,
+        session::start_auth_session,
+    )
+    .takes()
+    .gives(),
+    command(cc::VERIFY_SIGNATURE, "VerifySignature", &[plain(Object)], NONE, sign::verify_signature).takes(),
     command(cc::GET_CAPABILITY, "GetCapability", &[], NONE, capability::get_capability),
-    command(cc::GET_RANDOM, "GetRandom", &[], NONE, random::get_random),
-    command(cc::GET_TEST_RESULT, "GetTestResult", &[], NONE, selftest::get_test_result),
-    command(cc::HASH, "Hash", &[], NONE, hash::hash),
+    command(cc::GET_RANDOM, "GetRandom", &[], NONE, random::get_random).gives(),
+    command(cc::GET_TEST_RESULT, "GetTestResult", &[], NONE, selftest::get_test_result).gives(),
+    command(cc::HASH, "Hash", &[], NONE, hash::hash).takes().gives(),
     command(cc::PCR_READ, "PCR_Read", &[], NONE, pcr::read),
+    command(cc::POLICY_PCR, "PolicyPCR", &[plain(Policy)], NONE, policy::policy_pcr).takes(),
+    command(cc::POLICY_RESTART, "PolicyRestart", &[plain(Policy)], NONE, session::policy_restart),
     command(cc::READ_CLOCK, "ReadClock", &[], NONE, clock::read_clock),
     command(cc::PCR_EXTEND, "PCR_Extend", &[user(PcrOrNull)], NV, pcr::extend),
     command(
@@ -145,8 +280,14 @@ pub(super) static COMMANDS: [Command; 22] = [
         &[user(PcrOrNull), user(Object)],
         NV.with(FLUSHED),
         hash::event_sequence_complete,
-    ),
-    command(cc::HASH_SEQUENCE_START, "HashSequenceStart", &[], R_HANDLE, hash::hash_sequence_start),
+    )
+    .takes(),
+    command(cc::HASH_SEQUENCE_START, "HashSequenceStart", &[], R_HANDLE, hash::hash_sequence_start).takes(),
+    command(cc::POLICY_GET_DIGEST, "PolicyGetDigest", &[plain(Policy)], NONE, policy::policy_get_digest).gives(),
+    command(cc::TEST_PARMS, "TestParms", &[], NONE, ecdh::test_parms),
+    command(cc::POLICY_PASSWORD, "PolicyPassword", &[plain(Policy)], NONE, policy::policy_password),
+    command(cc::POLICY_NV_WRITTEN, "PolicyNvWritten", &[plain(Policy)], NONE, policy::policy_nv_written),
+    command(cc::POLICY_TEMPLATE, "PolicyTemplate", &[plain(Policy)], NONE, policy::policy_template).takes(),
 ];
 
 /// The name of a command in Part 3, for people; `None` for a command that this TPM does not have.

@@ -1,10 +1,13 @@
 //! Hash functions by TPM algorithm.
 
 use sha1::Sha1;
+use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 use crate::buffers::{Ha, List};
+use crate::codec::{Reader, Unmarshal as _, Writer};
 use crate::constants::HashAlg;
+use crate::error::{Error, ErrorKind};
 use crate::pcr::DigestValues;
 
 /// A running hash of one algorithm.
@@ -54,6 +57,35 @@ impl Hasher {
             Self::Sha384(h) => h.update(data),
             Self::Sha512(h) => h.update(data),
         }
+    }
+
+    /// Writes the algorithm and the state, for [`Hasher::restore`]. The form is not one of the specification's.
+    pub fn save(&self, w: &mut Writer) {
+        w.put(&self.alg());
+        match self {
+            Self::Sha1(h) => w.bytes(&h.serialize()),
+            Self::Sha256(h) => w.bytes(&h.serialize()),
+            Self::Sha384(h) => w.bytes(&h.serialize()),
+            Self::Sha512(h) => w.bytes(&h.serialize()),
+        }
+    }
+
+    /// Reads what [`Hasher::save`] has written.
+    pub fn restore(r: &mut Reader<'_>) -> Result<Self, Error> {
+        fn state<H: SerializableState>(r: &mut Reader<'_>) -> Result<H, Error> {
+            let at = r.clone();
+            let bad = || at.error(ErrorKind::Value, "hash state");
+            let size = size_of::<sha2::digest::common::hazmat::SerializedState<H>>();
+            let bytes = r.take(size, "hash state")?;
+            let bytes = bytes.try_into().map_err(|_| bad())?;
+            H::deserialize(bytes).map_err(|_| bad())
+        }
+        Ok(match HashAlg::unmarshal(r)? {
+            HashAlg::Sha1 => Self::Sha1(state(r)?),
+            HashAlg::Sha256 => Self::Sha256(state(r)?),
+            HashAlg::Sha384 => Self::Sha384(state(r)?),
+            HashAlg::Sha512 => Self::Sha512(state(r)?),
+        })
     }
 
     /// The digest of everything added.

@@ -17,6 +17,7 @@ mod buffers;
 mod codec;
 pub mod command;
 mod constants;
+mod context;
 mod error;
 pub mod eventlog;
 #[cfg(feature = "hash")]
@@ -34,9 +35,10 @@ pub use attributes::{CommandAttributes, Locality, ObjectAttributes, SessionAttri
 pub use buffers::{Auth, Data, Digest, EccParameter, Ha, List, Name, Nonce, PublicKeyRsa, Tpm2b};
 pub use codec::{Marshal, Reader, Unmarshal, Writer};
 pub use constants::{AlgId, Handle, HashAlg, Rc, StartupType, alg, cap, cc, ecc, ht, pt, pt_pcr, rc, rh, st};
+pub use context::Context;
 pub use error::{Error, ErrorKind};
 pub use pcr::{DigestValues, IMPLEMENTATION_PCR, PCR_SELECT_SIZE, PcrSelection, PcrSelectionList};
 pub use public::{EccParms, EccPoint, Public, PublicKind, RsaParms};
-pub use schemes::{AsymScheme, KdfScheme, KeyedHashScheme, Symmetric};
+pub use schemes::{AsymScheme, KdfScheme, KeyedHashScheme, SessionSymmetric, Symmetric};
 pub use sessions::{AuthCommand, AuthResponse, SensitiveCreate, TkCreation};
 pub use signature::{Signature, SignatureValue};

@@ -60,6 +60,49 @@ impl<'a> Unmarshal<'a> for Symmetric {
     }
 }
 
+/// TPMT_SYM_DEF: how a session encrypts parameters (Part 2, 11.1.6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionSymmetric {
+    /// TPM_ALG_NULL: not at all.
+    #[default]
+    Null,
+    /// AES with a key of `bits` in `mode`, which has to be CFB for a session.
+    Aes {
+        /// Key size in bits.
+        bits: u16,
+        /// TPMI_ALG_SYM_MODE.
+        mode: AlgId,
+    },
+    /// TPM_ALG_XOR with a mask from this hash algorithm.
+    Xor(HashAlg),
+}
+
+impl Marshal for SessionSymmetric {
+    fn marshal(&self, w: &mut Writer) {
+        match *self {
+            Self::Null => w.put(&Symmetric::Null),
+            Self::Aes { bits, mode } => w.put(&Symmetric::Aes { bits, mode }),
+            Self::Xor(hash) => {
+                w.put(&alg::XOR);
+                w.put(&hash);
+            }
+        }
+    }
+}
+
+impl<'a> Unmarshal<'a> for SessionSymmetric {
+    fn unmarshal(r: &mut Reader<'a>) -> Result<Self, Error> {
+        if r.rest().starts_with(&alg::XOR.0.to_be_bytes()) {
+            r.get::<AlgId>()?;
+            return r.get().map(Self::Xor);
+        }
+        r.get().map(|symmetric| match symmetric {
+            Symmetric::Null => Self::Null,
+            Symmetric::Aes { bits, mode } => Self::Aes { bits, mode },
+        })
+    }
+}
+
 /// TPMT_RSA_SCHEME, TPMT_ECC_SCHEME and TPMT_SIG_SCHEME: an asymmetric scheme and its details (Part 2, 11.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the variants are the algorithms of those names")]

@@ -1,10 +1,6 @@
 //! Attestation (Part 3, 18).
 
-use bulla_tpm_types::{
-    AsymScheme, Attest, Attested, Data, EccParameter, Error, ErrorKind, HashAlg, PcrSelectionList, PublicKind, Rc,
-    Reader, Signature, SignatureValue, Writer, hash, rc,
-};
-use p256::ecdsa::signature::hazmat::PrehashSigner;
+use bulla_tpm_types::{Attest, Attested, Data, PcrSelectionList, Rc, Reader, hash, rc};
 
 use super::super::Tpm;
 use super::super::crypto::kdfa;
@@ -15,28 +11,7 @@ use super::super::pcr::Pcrs;
 use super::super::secret::INTEGRITY_HASH;
 use super::super::selftest::TestSet;
 use super::properties::FIRMWARE_VERSION;
-
-/// TPMT_SIG_SCHEME+ as far as this TPM signs: ECDSA (Part 2, 11.2.1.4).
-fn sig_scheme(r: &mut Reader<'_>) -> Result<AsymScheme, Error> {
-    let at = r.clone();
-    match r.get()? {
-        scheme @ (AsymScheme::Null | AsymScheme::Ecdsa(_)) => Ok(scheme),
-        _ => Err(at.error(ErrorKind::Scheme, "TPMI_ALG_SIG_SCHEME")),
-    }
-}
-
-/// The hash of the scheme to sign with: the key's own, or the caller's if the key has none; `None` when the
-/// two do not agree (Part 3, 18.1).
-fn select_scheme(key: &Key, wanted: AsymScheme) -> Option<HashAlg> {
-    let PublicKind::Ecc { parms, .. } = &key.public.kind else {
-        return None;
-    };
-    match (parms.scheme, wanted) {
-        (AsymScheme::Ecdsa(hash), AsymScheme::Null) | (AsymScheme::Null, AsymScheme::Ecdsa(hash)) => Some(hash),
-        (AsymScheme::Ecdsa(own), AsymScheme::Ecdsa(hash)) if own == hash => Some(hash),
-        _ => None,
-    }
-}
+use super::sign;
 
 impl Tpm {
     /// TPMS_ATTEST about `attested`, by `key` (Part 3, 18.1).
@@ -69,13 +44,14 @@ impl Tpm {
 /// TPM2_Quote (18.4).
 pub(in super::super) fn quote(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     let (extra_data, scheme, selection) =
-        call.params(|p| Ok((p.get::<Data>()?, p.with(sig_scheme)?, p.get::<PcrSelectionList>()?)))?;
+        call.params(|p| Ok((p.get::<Data>()?, p.with(sign::sig_scheme)?, p.get::<PcrSelectionList>()?)))?;
     tpm.require(TestSet::BANKS | TestSet::DRBG | TestSet::ECDSA)?;
     let key = tpm.objects.key(call.handle(1)).map_err(|e| e.handle(1))?;
     if !key.signs() {
         return Err(rc::KEY.handle(1));
     }
-    let hash_alg = select_scheme(key, scheme).ok_or(rc::SCHEME.parameter(2))?;
+    let scheme = sign::select(key, scheme).ok_or(rc::SCHEME.parameter(2))?;
+    let hash_alg = scheme.hash();
 
     let pcr_select = Pcrs::filter(&selection);
     let pcr_digest = tpm.pcrs.digest(hash_alg, &pcr_select);
@@ -83,9 +59,10 @@ pub(in super::super) fn quote(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<
     let out = call.out();
     let start = out.len() + 2;
     out.sized(|w| w.put(&attest));
-    let signature = sign(key, hash_alg, out.as_bytes().get(start..).unwrap_or_default());
+    let digest = hash::digest(hash_alg, &[out.as_bytes().get(start..).unwrap_or_default()]);
+    let signature = sign::sign(key, scheme, digest.as_bytes());
     match signature {
-        Some(signature) => put_signature(out, &signature),
+        Some(signature) => out.put(&signature),
         None => {
             // A key of this TPM that cannot sign is a defect, not the caller's doing.
             tpm.fail();
@@ -93,17 +70,4 @@ pub(in super::super) fn quote(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<
         }
     }
     Ok(())
-}
-
-fn put_signature(out: &mut Writer, signature: &Signature) {
-    out.put(signature);
-}
-
-/// ECDSA over the digest of `message`, with the nonce of RFC 6979.
-fn sign(key: &Key, hash_alg: HashAlg, message: &[u8]) -> Option<Signature> {
-    let digest = hash::digest(hash_alg, &[message]);
-    let signature: p256::ecdsa::Signature = key.private.sign_prehash(digest.as_bytes()).ok()?;
-    let (r, s) = signature.split_bytes();
-    let value = SignatureValue::Ecdsa { r: EccParameter::new(&r)?, s: EccParameter::new(&s)? };
-    Some(Signature::Signed { hash: hash_alg, value })
 }

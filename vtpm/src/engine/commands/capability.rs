@@ -4,6 +4,7 @@ use bulla_tpm_types::{AlgId, Handle, IMPLEMENTATION_PCR, Rc, Writer, alg, cap, e
 
 use super::super::dispatch::Call;
 use super::super::pcr::{self, Pcrs};
+use super::super::session::Sessions;
 use super::super::table::COMMANDS;
 use super::super::{Mode, Tpm};
 use super::properties;
@@ -22,14 +23,21 @@ const ENCRYPTING: u32 = 1 << 9;
 const METHOD: u32 = 1 << 10;
 
 /// The algorithms that a client can use or name, in ascending order.
-const ALGORITHMS: [(AlgId, u32); 8] = [
+const ALGORITHMS: [(AlgId, u32); 15] = [
     (alg::SHA1, HASH),
+    (alg::HMAC, HASH | SIGNING),
     (alg::AES, SYMMETRIC),
+    (alg::KEYEDHASH, HASH | OBJECT | SIGNING | ENCRYPTING),
+    (alg::XOR, SYMMETRIC | HASH),
     (alg::SHA256, HASH),
     (alg::SHA384, HASH),
     (alg::SHA512, HASH),
     (alg::ECDSA, ASYMMETRIC | SIGNING | METHOD),
+    (alg::ECDH, ASYMMETRIC | METHOD),
+    (alg::KDF1_SP800_56A, HASH | METHOD),
+    (alg::KDF1_SP800_108, HASH | METHOD),
     (alg::ECC, ASYMMETRIC | OBJECT),
+    (alg::SYMCIPHER, SYMMETRIC | OBJECT),
     (alg::CFB, SYMMETRIC | ENCRYPTING),
 ];
 
@@ -37,7 +45,7 @@ const ALGORITHMS: [(AlgId, u32); 8] = [
 const CURVES: [u16; 1] = [ecc::NIST_P256];
 
 /// The permanent handles, in ascending order.
-const PERMANENT: [Handle; 5] = [rh::OWNER, rh::NULL, rh::PW, rh::ENDORSEMENT, rh::PLATFORM];
+const PERMANENT: [Handle; 6] = [rh::OWNER, rh::NULL, rh::PW, rh::LOCKOUT, rh::ENDORSEMENT, rh::PLATFORM];
 
 /// TPM2_GetCapability: ascending order, moreData when there is more from `property` on than was answered, and
 /// an empty list above the range.
@@ -60,10 +68,11 @@ pub(in super::super) fn get_capability(tpm: &mut Tpm, call: &mut Call<'_, '_>) -
                 ht::PCR => list.put_handles((0..IMPLEMENTATION_PCR).map(Handle).filter(handles)),
                 ht::TRANSIENT => list.put_handles(tpm.objects.handles().filter(handles)),
                 ht::PERMANENT => list.put_handles(PERMANENT.into_iter().filter(handles)),
-                // Kinds of handles that exist, none of which is in use.
-                ht::NV_INDEX | ht::HMAC_SESSION | ht::POLICY_SESSION | ht::PERSISTENT => {
-                    list.put_handles(std::iter::empty());
-                }
+                ht::PERSISTENT => list.put_handles(tpm.objects.persistent().filter(handles)),
+                ht::LOADED_SESSION => list.put_handles(tpm.sessions.loaded().filter(Sessions::from(property))),
+                ht::SAVED_SESSION => list.put_handles(tpm.sessions.saved_handles().filter(Sessions::from(property))),
+                // A kind of handle that exists, but is not in use.
+                ht::NV_INDEX => list.put_handles(std::iter::empty()),
                 _ => return Err(rc::HANDLE.parameter(2)),
             }
         }

@@ -1,29 +1,22 @@
-//! Hashes and hash sequences (Part 3, 15.4 and 17).
+//! Hashes, HMACs and their sequences (Part 3, 15.4, 15.5 and 17).
 
-use bulla_tpm_types::{Digest, Handle, HashAlg, Rc, Reader, TkCreation, hash as hashes, rc, rh, st};
+use bulla_tpm_types::{
+    Digest, Handle, HashAlg, KeyedHashScheme, ObjectAttributes as A, PublicKind, Rc, TkCreation, hash as hashes, rc,
+    rh, st,
+};
 
 use super::super::Tpm;
 use super::super::crypto::hmac;
 use super::super::dispatch::Call;
-use super::super::object::{Kind, Object, Sequence, SequenceKind, may_have_ticket};
+use super::super::object::{Key, Kind, Object};
 use super::super::pcr::HashSequence;
 use super::super::secret::{AuthValue, INTEGRITY_HASH};
 use super::super::selftest::TestSet;
-use super::super::table::is_hierarchy;
-use super::MAX_BUFFER;
+use super::super::sequence::{Sequence, SequenceKind, may_have_ticket};
+use super::{MAX_BUFFER, hierarchy};
 
 /// The longest authValue.
 const MAX_AUTH: usize = 64;
-
-fn hierarchy(r: &mut Reader<'_>) -> Result<Handle, bulla_tpm_types::Error> {
-    let at = r.clone();
-    let handle = r.get()?;
-    if is_hierarchy(handle) {
-        Ok(handle)
-    } else {
-        Err(at.error(bulla_tpm_types::ErrorKind::Value, "TPMI_RH_HIERARCHY"))
-    }
-}
 
 impl Tpm {
     /// TPMT_TK_HASHCHECK: proof that this TPM computed the digest, and that it is not of a structure that a TPM
@@ -96,11 +89,8 @@ pub(in super::super) fn sequence_complete(tpm: &mut Tpm, call: &mut Call<'_, '_>
     tpm.require(TestSet::hash(INTEGRITY_HASH))?;
     let mut sequence = tpm.take_sequence(handle).ok_or(rc::MODE.handle(1))?;
     sequence.update(data);
-    let safe = sequence.ticket_safe.unwrap_or(false);
-    let SequenceKind::Hash(hasher) = sequence.kind else {
-        return Err(rc::MODE.handle(1));
-    };
-    let digest = hasher.finish().digest();
+    let (digest, safe) = sequence.finish().ok_or(rc::MODE.handle(1))?;
+    let digest = digest.digest();
     let ticket = tpm.hash_ticket(hierarchy, safe, &digest);
     call.out().put(&digest);
     call.out().put(&ticket);
@@ -120,5 +110,48 @@ pub(in super::super) fn event_sequence_complete(tpm: &mut Tpm, call: &mut Call<'
     tpm.checked_extend(call.locality, pcr, &digests)?;
     tpm.objects.remove(handle);
     call.out().put(&digests);
+    Ok(())
+}
+
+/// The hash of a keyed hash's HMAC: the key's own, or the caller's if the key has none (Part 3, 15.5 and 17.2).
+fn hmac_scheme(key: &Key, wanted: Option<HashAlg>) -> Result<HashAlg, Rc> {
+    let PublicKind::KeyedHash { scheme, .. } = &key.public.kind else {
+        return Err(rc::TYPE.handle(1));
+    };
+    // Restricted keys sign by TPM2_Sign only, where tickets are checked.
+    if key.has(A::RESTRICTED) {
+        return Err(rc::ATTRIBUTES.handle(1));
+    }
+    if !key.signs() {
+        return Err(rc::KEY.handle(1));
+    }
+    match (scheme, wanted) {
+        (KeyedHashScheme::Null, Some(hash)) => Ok(hash),
+        (KeyedHashScheme::Hmac(own), None) => Ok(*own),
+        (KeyedHashScheme::Hmac(own), Some(hash)) if *own == hash => Ok(hash),
+        _ => Err(rc::VALUE.parameter(2)),
+    }
+}
+
+/// TPM2_HMAC (15.5).
+pub(in super::super) fn hmac_data(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let (data, wanted) = call.params(|p| Ok((p.tpm2b(MAX_BUFFER, "buffer")?, p.with(HashAlg::unmarshal_or_null)?)))?;
+    let key = tpm.objects.key(call.handle(1)).map_err(|_| rc::TYPE.handle(1))?;
+    let alg = hmac_scheme(key, wanted)?;
+    let mac = hmac(alg, key.data().ok_or(rc::TYPE.handle(1))?, &[data]);
+    tpm.require(TestSet::hash(alg) | TestSet::DRBG)?;
+    call.out().put(&mac.digest());
+    Ok(())
+}
+
+/// TPM2_HMAC_Start (17.2).
+pub(in super::super) fn hmac_start(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let (auth, wanted) = call.params(|p| Ok((p.tpm2b(MAX_AUTH, "auth")?, p.with(HashAlg::unmarshal_or_null)?)))?;
+    let key = tpm.objects.key(call.handle(1)).map_err(|_| rc::TYPE.handle(1))?;
+    let alg = hmac_scheme(key, wanted)?;
+    let sequence = Sequence::hmac(alg, key.data().ok_or(rc::TYPE.handle(1))?);
+    tpm.require(TestSet::hash(alg) | TestSet::DRBG)?;
+    let object = Object { kind: Kind::Sequence(sequence), auth: AuthValue::new(auth) };
+    call.answer_handle(tpm.objects.insert(object)?);
     Ok(())
 }

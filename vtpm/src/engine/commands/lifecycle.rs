@@ -37,6 +37,7 @@ pub(in super::super) fn startup(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Resul
             if saved.hcrtm == tpm.hcrtm && saved.locality_three == locality_three =>
         {
             tpm.pcrs.startup_state(&saved.pcrs);
+            tpm.sessions = saved.sessions;
             StartupKind::Resume
         }
         // Nothing to resume, or another root of trust than the state was saved under.
@@ -46,6 +47,8 @@ pub(in super::super) fn startup(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Resul
         }
         (StartupType::Clear, Some(Shutdown::State(saved))) => {
             tpm.pcrs.startup_restart(&saved.pcrs);
+            tpm.sessions = saved.sessions;
+            tpm.epochs.restart(&mut tpm.random);
             StartupKind::Restart
         }
         (StartupType::Clear, _) => StartupKind::Reset,
@@ -56,6 +59,7 @@ pub(in super::super) fn startup(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Resul
     }
     if startup == StartupKind::Reset {
         tpm.hierarchies.reset(&mut tpm.random);
+        tpm.epochs.reset(&mut tpm.random);
     }
     tpm.time.startup(startup, orderly);
     tpm.locality_three = locality_three;
@@ -71,6 +75,7 @@ pub(in super::super) fn shutdown(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Resu
         StartupType::Clear => Shutdown::Clear,
         StartupType::State => Shutdown::State(Box::new(SavedState {
             pcrs: tpm.pcrs.save(),
+            sessions: tpm.sessions.outside(),
             hcrtm: tpm.hcrtm,
             locality_three: tpm.locality_three,
         })),

@@ -7,13 +7,31 @@ pub(super) mod attest;
 pub(super) mod capability;
 pub(super) mod clock;
 pub(super) mod context;
+pub(super) mod ecdh;
 pub(super) mod hash;
+pub(super) mod hierarchy;
 pub(super) mod lifecycle;
+pub(super) mod object;
 pub(super) mod pcr;
+pub(super) mod policy;
+pub(super) mod policy_auth;
 pub(super) mod primary;
 pub(super) mod properties;
 pub(super) mod random;
 pub(super) mod selftest;
+pub(super) mod session;
+pub(super) mod sign;
+
+use bulla_tpm_types::{Error, ErrorKind, Handle, Reader};
+
+use super::table::is_hierarchy;
 
 /// TPM_PT_INPUT_BUFFER: the largest TPM2B_MAX_BUFFER, and the largest TPM2B_EVENT.
 pub(super) const MAX_BUFFER: usize = 1024;
+
+/// TPMI_RH_HIERARCHY+ (Part 2, 9.13).
+fn hierarchy(r: &mut Reader<'_>) -> Result<Handle, Error> {
+    let at = r.clone();
+    let handle = r.get()?;
+    if is_hierarchy(handle) { Ok(handle) } else { Err(at.error(ErrorKind::Value, "TPMI_RH_HIERARCHY")) }
+}

@@ -1,11 +1,13 @@
 //! TPM_PT_*: what the TPM says of itself (Part 2, 6.13).
 
-use bulla_tpm_types::{IMPLEMENTATION_PCR, PCR_SELECT_SIZE, pt};
+use bulla_tpm_types::{IMPLEMENTATION_PCR, PCR_SELECT_SIZE, pt, rh};
 
-use super::super::auth::{LOCKOUT_RECOVERY_SECONDS, MAX_TRIES, RECOVERY_SECONDS};
+use super::super::context::{MAX_OBJECT_CONTEXT, MAX_SESSION_CONTEXT};
 use super::super::dispatch::{MAX_COMMAND_SIZE, MAX_RESPONSE_SIZE};
-use super::super::object::SLOTS;
+use super::super::lockout::{LOCKOUT_RECOVERY_SECONDS, MAX_TRIES, RECOVERY_SECONDS};
+use super::super::object::{PERSISTENT, SLOTS};
 use super::super::secret::INTEGRITY_HASH;
+use super::super::session::{ACTIVE, CONTEXT_GAP, LOADED};
 use super::super::table::COMMANDS;
 use super::super::time::CLOCK_UPDATE_MS;
 use super::super::{Mode, Tpm};
@@ -24,8 +26,6 @@ const PS_PC: u32 = 1;
 const PS_REVISION: u32 = 105;
 const PS_DAY_OF_YEAR: u32 = 248;
 const PS_YEAR: u32 = 2020;
-/// No MAX_OBJECT_CONTEXT or MAX_SESSION_CONTEXT: contexts cannot be saved.
-const NO_CONTEXT: u32 = 0;
 
 const fn text(s: [u8; 4]) -> u32 {
     u32::from_be_bytes(s)
@@ -43,7 +43,13 @@ const ORDERLY: u32 = 1 << 31;
 /// The properties with their values, in ascending order.
 pub(super) fn all(tpm: &Tpm) -> impl Iterator<Item = (u32, u32)> + use<> {
     let free = tpm.objects.free() as u32;
-    let permanent = TPM_GENERATED_EPS | if tpm.lockout.is_locked_out() { IN_LOCKOUT } else { 0 };
+    let persistent = tpm.objects.persistent().count();
+    let loaded = tpm.sessions.loaded().count();
+    let active = loaded + tpm.sessions.saved_handles().count();
+    let auth_set = [(rh::OWNER, 1), (rh::ENDORSEMENT, 1 << 1), (rh::LOCKOUT, 1 << 2)];
+    let is_set = |h| tpm.hierarchies.auth(h).is_some_and(|a| !a.as_bytes().is_empty());
+    let auth_set = auth_set.into_iter().filter(|(h, _)| is_set(*h)).fold(0, |bits, (_, bit)| bits | bit);
+    let permanent = TPM_GENERATED_EPS | auth_set | if tpm.lockout.is_locked_out() { IN_LOCKOUT } else { 0 };
     let startup_clear =
         if tpm.mode == Mode::Operational { HIERARCHIES_ENABLED } else { 0 } | if tpm.orderly { ORDERLY } else { 0 };
     let fixed = [
@@ -62,12 +68,12 @@ pub(super) fn all(tpm: &Tpm) -> impl Iterator<Item = (u32, u32)> + use<> {
         (pt::FIRMWARE_VERSION_2, FIRMWARE_VERSION as u32),
         (pt::INPUT_BUFFER, MAX_BUFFER as u32),
         (pt::HR_TRANSIENT_MIN, SLOTS as u32),
-        (pt::HR_PERSISTENT_MIN, 0),
-        (pt::HR_LOADED_MIN, 0),
-        (pt::ACTIVE_SESSIONS_MAX, 0),
+        (pt::HR_PERSISTENT_MIN, PERSISTENT as u32),
+        (pt::HR_LOADED_MIN, LOADED as u32),
+        (pt::ACTIVE_SESSIONS_MAX, ACTIVE as u32),
         (pt::PCR_COUNT, IMPLEMENTATION_PCR),
         (pt::PCR_SELECT_MIN, PCR_SELECT_SIZE as u32),
-        (pt::CONTEXT_GAP_MAX, 0xffff),
+        (pt::CONTEXT_GAP_MAX, CONTEXT_GAP as u32),
         (pt::NV_COUNTERS_MAX, 0),
         (pt::NV_INDEX_MAX, 0),
         (pt::MEMORY, 0),
@@ -79,8 +85,8 @@ pub(super) fn all(tpm: &Tpm) -> impl Iterator<Item = (u32, u32)> + use<> {
         (pt::MAX_COMMAND_SIZE, MAX_COMMAND_SIZE as u32),
         (pt::MAX_RESPONSE_SIZE, MAX_RESPONSE_SIZE as u32),
         (pt::MAX_DIGEST, 64),
-        (pt::MAX_OBJECT_CONTEXT, NO_CONTEXT),
-        (pt::MAX_SESSION_CONTEXT, NO_CONTEXT),
+        (pt::MAX_OBJECT_CONTEXT, MAX_OBJECT_CONTEXT as u32),
+        (pt::MAX_SESSION_CONTEXT, MAX_SESSION_CONTEXT as u32),
         (pt::PS_FAMILY_INDICATOR, PS_PC),
         (pt::PS_LEVEL, 0),
         (pt::PS_REVISION, PS_REVISION),
@@ -98,13 +104,13 @@ pub(super) fn all(tpm: &Tpm) -> impl Iterator<Item = (u32, u32)> + use<> {
         (pt::PERMANENT, permanent),
         (pt::STARTUP_CLEAR, startup_clear),
         (pt::HR_NV_INDEX, 0),
-        (pt::HR_LOADED, 0),
-        (pt::HR_LOADED_AVAIL, 0),
-        (pt::HR_ACTIVE, 0),
-        (pt::HR_ACTIVE_AVAIL, 0),
+        (pt::HR_LOADED, loaded as u32),
+        (pt::HR_LOADED_AVAIL, (LOADED - loaded) as u32),
+        (pt::HR_ACTIVE, active as u32),
+        (pt::HR_ACTIVE_AVAIL, (ACTIVE - active) as u32),
         (pt::HR_TRANSIENT_AVAIL, free),
-        (pt::HR_PERSISTENT, 0),
-        (pt::HR_PERSISTENT_AVAIL, 0),
+        (pt::HR_PERSISTENT, persistent as u32),
+        (pt::HR_PERSISTENT_AVAIL, (PERSISTENT - persistent) as u32),
         (pt::NV_COUNTERS, 0),
         (pt::NV_COUNTERS_AVAIL, 0),
         (pt::ALGORITHM_SET, 0),

@@ -127,17 +127,22 @@ fn commands_that_take_no_sessions() {
 fn every_command_needs_its_sessions_and_refuses_trailing_bytes() {
     let mut tpm = started();
     let sequence = response::parse_handle(&run(&mut tpm, &command::hash_sequence_start(None))).expect("a sequence");
+    let policy = super::sessions::start_plain(&mut tpm, 1);
     for spec in &COMMANDS {
         let handles: Vec<_> = spec
             .handles
             .iter()
             .map(|h| match h.kind {
                 HandleKind::Pcr | HandleKind::PcrOrNull => Handle(16),
-                HandleKind::Object => sequence,
-                HandleKind::Hierarchy => rh::OWNER,
+                HandleKind::Object | HandleKind::Context => sequence,
+                HandleKind::Hierarchy | HandleKind::HierarchyAuth | HandleKind::Provision | HandleKind::Entity => {
+                    rh::OWNER
+                }
+                HandleKind::ObjectOrNull | HandleKind::EntityOrNull => rh::NULL,
+                HandleKind::Policy => policy,
             })
             .collect();
-        let auths = spec.handles.iter().filter(|h| h.auth == Auth::User).count();
+        let auths = spec.handles.iter().filter(|h| h.auth != Auth::None).count();
         if auths > 0 {
             assert_eq!(code(&mut tpm, &Builder::new(spec.code, &handles).build()), rc::AUTH_MISSING, "{}", spec.name);
         }

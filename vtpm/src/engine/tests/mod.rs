@@ -2,6 +2,7 @@
 
 mod attest;
 mod capability;
+mod contexts;
 mod errors;
 mod fuzz;
 mod hashes;
@@ -9,6 +10,7 @@ mod lifecycle;
 mod pcrs;
 mod peer;
 mod primary;
+mod sessions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};

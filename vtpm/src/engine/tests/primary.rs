@@ -136,7 +136,7 @@ fn templates_that_make_no_sense_are_refused() {
         scheme: bulla_tpm_types::KeyedHashScheme::Null,
         unique: bulla_tpm_types::Digest::EMPTY,
     };
-    refused(Public { kind: keyed, ..ak }, rc::TYPE);
+    refused(Public { kind: keyed, ..ak }, rc::SCHEME);
 }
 
 #[test]

@@ -5,29 +5,63 @@ use core::fmt;
 /// TPM_CC_* values (Part 2, 6.5.2).
 #[expect(missing_docs, reason = "each constant is the command code of that name")]
 pub mod cc {
+    pub const EVICT_CONTROL: u32 = 0x0000_0120;
+    pub const HIERARCHY_CHANGE_AUTH: u32 = 0x0000_0129;
     pub const CREATE_PRIMARY: u32 = 0x0000_0131;
+    pub const PCR_EVENT: u32 = 0x0000_013c;
+    pub const PCR_RESET: u32 = 0x0000_013d;
+    pub const SEQUENCE_COMPLETE: u32 = 0x0000_013e;
     pub const INCREMENTAL_SELF_TEST: u32 = 0x0000_0142;
     pub const SELF_TEST: u32 = 0x0000_0143;
     pub const STARTUP: u32 = 0x0000_0144;
     pub const SHUTDOWN: u32 = 0x0000_0145;
     pub const STIR_RANDOM: u32 = 0x0000_0146;
-    pub const EVENT_SEQUENCE_COMPLETE: u32 = 0x0000_0185;
-    pub const PCR_EVENT: u32 = 0x0000_013c;
-    pub const PCR_RESET: u32 = 0x0000_013d;
-    pub const SEQUENCE_COMPLETE: u32 = 0x0000_013e;
+    pub const ACTIVATE_CREDENTIAL: u32 = 0x0000_0147;
+    pub const POLICY_SECRET: u32 = 0x0000_0151;
+    pub const CREATE: u32 = 0x0000_0153;
+    pub const ECDH_ZGEN: u32 = 0x0000_0154;
+    pub const HMAC: u32 = 0x0000_0155;
+    pub const LOAD: u32 = 0x0000_0157;
     pub const QUOTE: u32 = 0x0000_0158;
+    pub const HMAC_START: u32 = 0x0000_015b;
     pub const SEQUENCE_UPDATE: u32 = 0x0000_015c;
+    pub const SIGN: u32 = 0x0000_015d;
+    pub const UNSEAL: u32 = 0x0000_015e;
+    pub const POLICY_SIGNED: u32 = 0x0000_0160;
+    pub const CONTEXT_LOAD: u32 = 0x0000_0161;
+    pub const CONTEXT_SAVE: u32 = 0x0000_0162;
+    pub const ECDH_KEY_GEN: u32 = 0x0000_0163;
     pub const FLUSH_CONTEXT: u32 = 0x0000_0165;
+    pub const LOAD_EXTERNAL: u32 = 0x0000_0167;
+    pub const MAKE_CREDENTIAL: u32 = 0x0000_0168;
+    pub const POLICY_AUTHORIZE: u32 = 0x0000_016a;
+    pub const POLICY_AUTH_VALUE: u32 = 0x0000_016b;
+    pub const POLICY_COMMAND_CODE: u32 = 0x0000_016c;
+    pub const POLICY_COUNTER_TIMER: u32 = 0x0000_016d;
+    pub const POLICY_CP_HASH: u32 = 0x0000_016e;
+    pub const POLICY_LOCALITY: u32 = 0x0000_016f;
+    pub const POLICY_NAME_HASH: u32 = 0x0000_0170;
+    pub const POLICY_OR: u32 = 0x0000_0171;
+    pub const POLICY_TICKET: u32 = 0x0000_0172;
     pub const READ_PUBLIC: u32 = 0x0000_0173;
     pub const START_AUTH_SESSION: u32 = 0x0000_0176;
+    pub const VERIFY_SIGNATURE: u32 = 0x0000_0177;
     pub const GET_CAPABILITY: u32 = 0x0000_017a;
     pub const GET_RANDOM: u32 = 0x0000_017b;
     pub const GET_TEST_RESULT: u32 = 0x0000_017c;
     pub const HASH: u32 = 0x0000_017d;
     pub const PCR_READ: u32 = 0x0000_017e;
+    pub const POLICY_PCR: u32 = 0x0000_017f;
+    pub const POLICY_RESTART: u32 = 0x0000_0180;
     pub const READ_CLOCK: u32 = 0x0000_0181;
     pub const PCR_EXTEND: u32 = 0x0000_0182;
+    pub const EVENT_SEQUENCE_COMPLETE: u32 = 0x0000_0185;
     pub const HASH_SEQUENCE_START: u32 = 0x0000_0186;
+    pub const POLICY_GET_DIGEST: u32 = 0x0000_0189;
+    pub const TEST_PARMS: u32 = 0x0000_018a;
+    pub const POLICY_PASSWORD: u32 = 0x0000_018c;
+    pub const POLICY_NV_WRITTEN: u32 = 0x0000_018f;
+    pub const POLICY_TEMPLATE: u32 = 0x0000_0190;
 }
 
 /// TPM_ST_* values (Part 2, 6.9).
@@ -45,7 +79,10 @@ pub mod st {
     pub const ATTEST_CREATION: u16 = 0x801a;
     pub const ATTEST_NV_DIGEST: u16 = 0x801c;
     pub const CREATION: u16 = 0x8021;
+    pub const VERIFIED: u16 = 0x8022;
+    pub const AUTH_SECRET: u16 = 0x8023;
     pub const HASHCHECK: u16 = 0x8024;
+    pub const AUTH_SIGNED: u16 = 0x8025;
 }
 
 /// TPM_SU (Part 2, 6.10).
@@ -157,6 +194,7 @@ pub mod rc {
     pub const AUTH_MISSING: Rc = Rc(VER1 + 0x25);
     pub const POLICY: Rc = Rc(VER1 + 0x26);
     pub const PCR: Rc = Rc(VER1 + 0x27);
+    pub const PCR_CHANGED: Rc = Rc(VER1 + 0x28);
     pub const UPGRADE: Rc = Rc(VER1 + 0x2d);
     pub const AUTH_UNAVAILABLE: Rc = Rc(VER1 + 0x2f);
     pub const REBOOT: Rc = Rc(VER1 + 0x30);
@@ -164,6 +202,9 @@ pub mod rc {
     pub const COMMAND_CODE: Rc = Rc(VER1 + 0x43);
     pub const AUTHSIZE: Rc = Rc(VER1 + 0x44);
     pub const AUTH_CONTEXT: Rc = Rc(VER1 + 0x45);
+    pub const NV_SPACE: Rc = Rc(VER1 + 0x4b);
+    pub const NV_DEFINED: Rc = Rc(VER1 + 0x4c);
+    pub const CPHASH: Rc = Rc(VER1 + 0x51);
     pub const NEEDS_TEST: Rc = Rc(VER1 + 0x53);
     pub const NO_RESULT: Rc = Rc(VER1 + 0x54);
 
@@ -188,13 +229,18 @@ pub mod rc {
     pub const INSUFFICIENT: Rc = Rc(FMT1 + 0x1a);
     pub const SIGNATURE: Rc = Rc(FMT1 + 0x1b);
     pub const KEY: Rc = Rc(FMT1 + 0x1c);
+    pub const POLICY_FAIL: Rc = Rc(FMT1 + 0x1d);
     pub const INTEGRITY: Rc = Rc(FMT1 + 0x1f);
     pub const TICKET: Rc = Rc(FMT1 + 0x20);
     pub const RESERVED_BITS: Rc = Rc(FMT1 + 0x21);
     pub const BAD_AUTH: Rc = Rc(FMT1 + 0x22);
+    pub const EXPIRED: Rc = Rc(FMT1 + 0x23);
     pub const POLICY_CC: Rc = Rc(FMT1 + 0x24);
+    pub const BINDING: Rc = Rc(FMT1 + 0x25);
     pub const CURVE: Rc = Rc(FMT1 + 0x26);
+    pub const ECC_POINT: Rc = Rc(FMT1 + 0x27);
 
+    pub const CONTEXT_GAP: Rc = Rc(WARN + 0x01);
     pub const OBJECT_MEMORY: Rc = Rc(WARN + 0x02);
     pub const SESSION_MEMORY: Rc = Rc(WARN + 0x03);
     pub const SESSION_HANDLES: Rc = Rc(WARN + 0x05);

@@ -42,6 +42,10 @@ pub mod ht {
     pub const NV_INDEX: u8 = 0x01;
     pub const HMAC_SESSION: u8 = 0x02;
     pub const POLICY_SESSION: u8 = 0x03;
+    /// In the list of handles: sessions that are loaded, of either type.
+    pub const LOADED_SESSION: u8 = 0x02;
+    /// In the list of handles: sessions whose contexts are saved.
+    pub const SAVED_SESSION: u8 = 0x03;
     pub const PERMANENT: u8 = 0x40;
     pub const TRANSIENT: u8 = 0x80;
     pub const PERSISTENT: u8 = 0x81;

@@ -1,0 +1,80 @@
+//! Entities: whatever a handle can name, with its Name, authValue and policy (Part 1, 16 and 19).
+
+use bulla_tpm_types::{Digest, Handle, HashAlg, Name, ObjectAttributes, ht, rh};
+
+use super::Tpm;
+use super::auth::Role;
+use super::object::Object;
+use super::secret::AuthValue;
+use super::session::{DaScope, handle_name};
+
+impl Tpm {
+    /// The Name of an entity: an object's own, or the handle for everything else (Part 1, 16).
+    pub(super) fn entity_name(&self, handle: Handle) -> Name {
+        match handle.handle_type() {
+            ht::TRANSIENT | ht::PERSISTENT => self.objects.get(handle).map_or(Name::EMPTY, Object::name),
+            _ => handle_name(handle),
+        }
+    }
+
+    /// The authValue of an entity, without trailing zeros; `None` for what has none or is not there.
+    pub(super) fn entity_auth(&self, handle: Handle) -> Option<&[u8]> {
+        match handle.handle_type() {
+            // No PCR is in an authorization set, so none has an authValue of its own.
+            ht::PCR => Some(&[]),
+            ht::PERMANENT => self.hierarchies.auth(handle).map(AuthValue::as_bytes),
+            ht::TRANSIENT | ht::PERSISTENT => self.objects.get(handle).map(|o| o.auth.as_bytes()),
+            _ => None,
+        }
+    }
+
+    /// Whose lockout wrong authorizations of an entity count towards.
+    pub(super) fn da_scope(&self, handle: Handle) -> DaScope {
+        match handle.handle_type() {
+            ht::PERMANENT if handle == rh::LOCKOUT => DaScope::Lockout,
+            ht::TRANSIENT | ht::PERSISTENT if self.objects.get(handle).is_some_and(Object::is_da_protected) => {
+                DaScope::Objects
+            }
+            _ => DaScope::Exempt,
+        }
+    }
+
+    /// The object of a handle, if it has attributes and a sensitive area, as all but sequences do; the outer
+    /// `None` is no object, the inner one a sequence.
+    fn attributes(&self, handle: Handle) -> Option<Option<(ObjectAttributes, bool)>> {
+        let object = self.objects.get(handle)?;
+        Some(object.key().map(|k| (k.public.attributes, k.private.is_some())))
+    }
+
+    /// Whether an authValue may authorize this role of an entity (Part 1, 19.2).
+    pub(super) fn auth_value_is_available(&self, handle: Handle, role: Role) -> bool {
+        match handle.handle_type() {
+            ht::PCR => true,
+            ht::PERMANENT => self.hierarchies.auth(handle).is_some(),
+            _ => match self.attributes(handle) {
+                Some(None) => true,
+                Some(Some((attributes, sensitive))) => {
+                    let by_value = attributes.contains(ObjectAttributes::USER_WITH_AUTH)
+                        || (role == Role::Admin && !attributes.contains(ObjectAttributes::ADMIN_WITH_POLICY));
+                    sensitive && by_value
+                }
+                None => false,
+            },
+        }
+    }
+
+    /// Whether only a policy may authorize this role of an entity.
+    pub(super) fn policy_is_required(&self, handle: Handle, role: Role) -> bool {
+        role == Role::Admin
+            && matches!(self.attributes(handle),
+                Some(Some((attributes, _))) if attributes.contains(ObjectAttributes::ADMIN_WITH_POLICY))
+    }
+
+    /// The policy of an entity and its algorithm; `None` when a policy cannot authorize it. Hierarchies and PCR
+    /// have no policies.
+    pub(super) fn entity_policy(&self, handle: Handle) -> Option<(Option<HashAlg>, Digest)> {
+        let key = self.objects.get(handle)?.key()?;
+        key.private.as_ref()?;
+        Some((key.public.name_alg, key.public.auth_policy))
+    }
+}
