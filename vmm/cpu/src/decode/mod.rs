@@ -11,8 +11,11 @@ use crate::cpuid::Features;
 use crate::insn::{Addressing, Handler, Insn, LOCK, LONG, REP, REPNE, WIDE, reg, seg};
 use crate::word::HIGH;
 
+mod announced;
 mod int;
+mod sse;
 mod system;
+mod x87;
 
 /// What an instruction turned out to be.
 pub(crate) struct Lowered {
@@ -62,10 +65,15 @@ pub(crate) fn decode(bytes: &[u8], ip: u64, mode: Code, features: &Features) -> 
             undefined()
         };
     }
+    if !announced::announced(i.code(), features) {
+        return undefined();
+    }
     let mut insn = Insn::new(i.code(), i.len() as u8, crate::exec::undefined);
     operands(&i, mode, &mut insn);
-    let lowered = int::lower(&i, mode, features, &mut insn)
-        .or_else(|| system::lower(&i, mode, features, &mut insn));
+    let lowered = int::lower(&i, features, &mut insn)
+        .or_else(|| system::lower(&i, mode, features, &mut insn))
+        .or_else(|| x87::lower(&i, bytes, features, &mut insn))
+        .or_else(|| sse::lower(&i));
     match lowered {
         Some(Lowered { run, ends }) => {
             insn.run = run;
@@ -130,6 +138,11 @@ fn operands(i: &Instruction, mode: Code, out: &mut Insn) {
 fn memory(i: &Instruction, mode: Code, out: &mut Insn) -> u8 {
     let (base, index) = (i.memory_base(), i.memory_index());
     out.seg = segment(i.memory_segment());
+    if mode == Code::Bits64 && out.seg < seg::FS as u8 {
+        // Overrides other than FS and GS are ignored (SDM vol. 1, §3.3.7.1): the base decides between #GP and #SS.
+        let stack = matches!(base.full_register(), Register::RSP | Register::RBP);
+        out.seg = if stack { seg::SS as u8 } else { seg::DS as u8 };
+    }
     let displacement = i.memory_displacement64();
     let size = if matches!(base, Register::RIP) || base.is_some_and(wide) || index.is_some_and(wide) {
         3
