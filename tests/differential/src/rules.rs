@@ -5,7 +5,7 @@ use iced_x86::{
     RflagsBits,
 };
 
-use crate::case::Registers;
+use crate::case::{Event, Outcome, Registers};
 
 /// What a test of one instruction can claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +115,30 @@ fn skipped(instruction: &Instruction, bytes: &[u8]) -> bool {
         M::Int1 => return true,
         // FDP and FIP in memory, which AMD's processors keep only for unmasked exceptions (APM vol. 2, §11.4.4).
         M::Fnstenv | M::Fstenv | M::Fnsave | M::Fsave | M::Fxsave | M::Fxsave64 => return true,
+        // Undocumented: FSTP, but for an empty register.
+        M::Fstpnce => return true,
+        // From memory AMD does not enter MMX mode, Intel does (SDM vol. 2, CVTPI2PS; CVTPI2PD never does).
+        M::Cvtpi2ps => return instruction.op1_kind() == OpKind::Memory,
+        // AMD lets REP and REPNE choose between the two.
+        M::Loope | M::Loopne => return prefixes(bytes).iter().any(|p| matches!(p, 0xF2 | 0xF3)),
+        // With REX.B it is XCHG on AMD, whatever the prefix.
+        M::Pause => return prefixes(bytes).iter().any(|p| p & 0xF1 == 0x41),
+        // A register that is not equal keeps its upper half on AMD; Intel's description writes it (SDM vol. 2, CMPXCHG).
+        M::Cmpxchg if instruction.code() == Code::Cmpxchg_rm32_r32 => {
+            return instruction.op0_kind() == OpKind::Register;
+        }
+        // Whether a count of 0 asks for the permission.
+        M::Insb | M::Insw | M::Insd | M::Outsb | M::Outsw | M::Outsd => {
+            return instruction.has_rep_prefix() || instruction.has_repne_prefix();
+        }
+        // The register form is a NOP on Intel and #UD on AMD.
+        _ if matches!(
+            instruction.code(),
+            Code::Reservednop_rm16_r16_0F0D | Code::Reservednop_rm32_r32_0F0D | Code::Reservednop_rm64_r64_0F0D
+        ) =>
+        {
+            return instruction.op0_kind() == OpKind::Register;
+        }
         // AMD gives 16-bit BSWAP a meaning, Intel none (SDM vol. 2, BSWAP).
         M::Bswap => return instruction.op0_register().is_gpr16(),
         _ => {}
@@ -143,6 +167,35 @@ fn skipped(instruction: &Instruction, bytes: &[u8]) -> bool {
         return true;
     }
     false
+}
+
+/// Where the two may end differently and both be right: why, if that is so here.
+pub fn latitude(instruction: &Instruction, host: &Outcome, soft: &Outcome) -> Option<&'static str> {
+    use Mnemonic as M;
+    const FETCH: u32 = 0x10;
+    let vector = |outcome: &Outcome| match outcome.event {
+        Event::Exception { vector, error, address } => (vector, error, address),
+        _ => (0xFF, 0, 0),
+    };
+    let (a, b) = (vector(host), vector(soft));
+    let size = instruction.memory_size().size();
+    let sha = instruction.cpuid_features().contains(&CpuidFeature::SHA);
+    match (a, b) {
+        // SDM vol. 3A, table 6-2: the order of faults of one class is the implementation's.
+        ((17, ..), (14, error, _)) if error & FETCH == 0 => Some("#AC and #PF"),
+        // How many bytes belong to what is no instruction.
+        ((6, ..), (14, error, _)) | ((14, error, _), (6, ..)) if error & FETCH != 0 => Some("#UD and the next page"),
+        // SDM vol. 2, MASKMOVDQU: faults of bytes that are not written are the implementation's.
+        ((14, ..), _) if matches!(instruction.mnemonic(), M::Maskmovq | M::Maskmovdqu) => Some("masked bytes"),
+        // Which operand is read first.
+        ((14, ..), (14, ..)) if matches!(instruction.mnemonic(), M::Cmpsb | M::Cmpsw | M::Cmpsd | M::Cmpsq) => Some("two operands"),
+        ((14, e, p), (14, f, q)) if size > 10 && e == f && p / 4096 == q / 4096 => Some("parts of an operand"),
+        // Faults of alignment of 16-byte operands: with SHA AMD asks for none.
+        ((x, ..), (13, 0, _)) if sha && size == 16 && x != 13 => Some("alignment for SHA"),
+        // Which instructions for unaligned vectors raise #AC (SDM vol. 2, MOVDQU).
+        ((17, ..), _) if size == 16 => Some("#AC for vectors"),
+        _ => None,
+    }
 }
 
 /// The legacy prefixes and REX in front of an instruction.
@@ -184,6 +237,8 @@ pub struct Undefined {
     pub approximate_sse: bool,
     /// Registers of x87 may differ by a few units in the last place, and what follows from that.
     pub approximate_x87: bool,
+    /// An instruction that faults may have entered MMX mode already (AMD does, we do not).
+    pub mmx_mode_on_fault: bool,
 }
 
 /// What of an instruction's results is undefined, or left to the implementation, if it starts from `start`
@@ -199,6 +254,11 @@ pub fn undefined(instruction: &Instruction, start: Option<&Registers>) -> Undefi
         M::Rcpps | M::Rcpss | M::Rsqrtps | M::Rsqrtss => undefined.approximate_sse = true,
         M::F2xm1 | M::Fsin | M::Fcos | M::Fsincos | M::Fpatan | M::Fptan | M::Fyl2x | M::Fyl2xp1 => {
             undefined.approximate_x87 = true;
+        }
+        // C1 is cleared by Intel's processors and left alone by AMD's.
+        M::Fcomi | M::Fcomip | M::Fucomi | M::Fucomip => undefined.fsw |= 0x200,
+        M::Cvtps2pi | M::Cvttps2pi | M::Cvtpd2pi | M::Cvttpd2pi | M::Cvtpi2ps | M::Cvtpi2pd | M::Maskmovq => {
+            undefined.mmx_mode_on_fault = true;
         }
         M::Shl | M::Sal | M::Shr | M::Sar | M::Shld | M::Shrd | M::Rol | M::Ror | M::Rcl | M::Rcr => {
             undefined.rflags = shift(instruction, start);

@@ -162,16 +162,16 @@ impl Soft {
         let vector = match (exit, self.ports.port) {
             (Some(Exit::Kicked), Some(port)) => port as u8,
             (None, _) => {
-                self.after(&placed);
+                self.after(case, &placed);
                 return Outcome { event: Event::Hang, ..broken("no end") };
             }
             _ => {
-                self.after(&placed);
+                self.after(case, &placed);
                 return broken("shut down");
             }
         };
         let mut outcome = self.outcome(vector);
-        outcome.changes = self.after(&placed);
+        outcome.changes = self.after(case, &placed);
         outcome
     }
 
@@ -234,8 +234,9 @@ impl Soft {
     }
 
     /// Collects what changed in memory, and undoes it.
-    fn after(&mut self, placed: &Option<(usize, usize)>) -> Vec<(u32, u64)> {
+    fn after(&mut self, case: &Case, placed: &Option<(usize, usize)>) -> Vec<(u32, u64)> {
         let mut changes = Vec::new();
+        case::place(case.start.rip, &case.code, &mut self.image);
         let dirty = self.dirty[0].swap(0, Ordering::Relaxed);
         for page in (0..layout::IMAGE_SIZE / 4096).filter(|page| dirty >> page & 1 != 0) {
             for at in (4096 * page..4096 * (page + 1)).step_by(8) {
@@ -251,6 +252,7 @@ impl Soft {
             let before = u64::from_le_bytes(self.image[at..at + 8].try_into().unwrap_or_default());
             let _ = self.map.write(IMAGE + at as u64, before);
         }
+        case::unplace(case.start.rip, &case.code, &mut self.image);
         // Code goes by way of the processor, so that it notices.
         let (mut first, mut end) = placed.map_or((0, 0), |(at, length)| (at, at + length));
         for (at, _) in changes.iter().filter(|(at, _)| (*at as usize) < layout::DATA_OFFSET) {

@@ -83,6 +83,9 @@ impl Generator {
             if rule == Rule::Unknown {
                 // Whatever this machine makes of it, INT3 is what follows.
                 bytes[tail..].fill(0xCC);
+                if !decode(&bytes, start.rip).0.is_invalid() {
+                    continue;
+                }
             } else {
                 bytes.truncate(instruction.len());
                 if !rng.percent(8) {
@@ -99,7 +102,8 @@ impl Generator {
             }
             let undefined = rules::undefined(&instruction, Some(&start));
             let case = finish(start, self.memory, bytes);
-            return Test { case, rule, program: vec![instruction], undefined, on_the_way: Undefined::default() };
+            let on_the_way = Undefined { mmx_mode_on_fault: undefined.mmx_mode_on_fault, ..Undefined::default() };
+            return Test { case, rule, program: vec![instruction], undefined, on_the_way };
         }
     }
 
@@ -145,6 +149,7 @@ impl Generator {
             unknown |= undefined.rflags;
             on_the_way.rflags |= unknown;
             on_the_way.fsw |= undefined.fsw;
+            on_the_way.mmx_mode_on_fault |= undefined.mmx_mode_on_fault;
             code.extend(bytes);
             program.push(instruction);
             if let Some(place) = jump {
