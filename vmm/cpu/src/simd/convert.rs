@@ -2,7 +2,7 @@
 
 use super::float::{Double, Real, Result, Single};
 use super::lanes::{halves, join, low, split};
-use super::mxcsr::{Mxcsr, Rounding};
+use super::mxcsr::{Mxcsr, PRECISION, Rounding};
 use super::soft::{self, Format, Outcome};
 
 /// The low lane of one format in another: CVTSS2SD, CVTSD2SS
@@ -12,17 +12,36 @@ pub fn scalar<F: Real, G: Real>(a: u128, b: u128, mxcsr: &mut Mxcsr) -> Result<u
 }
 
 #[inline]
-fn between<F: Format, G: Format>(b: u64, mxcsr: &mut Mxcsr) -> Result<u64> {
-    // To more precision, normal numbers are rebiased; nothing can happen.
-    let normal = (b & F::INFINITY).wrapping_sub(1 << F::FRACTION) < F::INFINITY - (1 << F::FRACTION);
-    if G::FRACTION > F::FRACTION && normal {
-        let rebias = ((G::BIAS - F::BIAS) as u64) << G::FRACTION;
-        let sign = (b & F::SIGN) << (G::WIDTH - F::WIDTH);
-        return Ok(sign | (((b & !F::SIGN) << (G::FRACTION - F::FRACTION)) + rebias));
+fn between<F: Real, G: Real>(b: u64, mxcsr: &mut Mxcsr) -> Result<u64> {
+    if let Some(bits) = quick_between::<F, G>(b, *mxcsr) {
+        return Ok(bits);
     }
     let Outcome { bits, flags } = soft::convert::<F, G>(b, *mxcsr);
     mxcsr.settle(flags)?;
     Ok(bits)
+}
+
+/// The host's conversion of ordinary numbers: always to more precision; to less where a rounded result is to nearest
+/// and shows no more than is shown already.
+#[inline(always)]
+fn quick_between<F: Real, G: Real>(b: u64, mxcsr: Mxcsr) -> Option<u64> {
+    let value = F::value(b);
+    let bits = G::rounded(value);
+    let fits = if G::FRACTION > F::FRACTION {
+        is_normal::<F>(b)
+    } else {
+        // Above the smallest exponent, which a tiny result might have been rounded up to.
+        is_normal::<F>(b)
+            && (bits & G::INFINITY).wrapping_sub(2 << G::FRACTION) < G::INFINITY - (2 << G::FRACTION)
+            && mxcsr.is_plain()
+            && (mxcsr.is_inexact() || G::value(bits) == value)
+    };
+    (fits || b & !F::SIGN == 0).then_some(bits)
+}
+
+#[inline(always)]
+fn is_normal<F: Format>(b: u64) -> bool {
+    (b & F::INFINITY).wrapping_sub(1 << F::FRACTION) < F::INFINITY - (1 << F::FRACTION)
 }
 
 /// All results before any flag is settled, so that the exceptions of the lanes are joined.
@@ -32,22 +51,46 @@ fn joined<const N: usize>(mxcsr: &mut Mxcsr, f: impl Fn(usize, Mxcsr) -> Outcome
     Ok(outcomes.map(|outcome| outcome.bits))
 }
 
+/// All lanes the quick way, if each of them allows it.
+#[inline(always)]
+fn all<const N: usize>(f: impl Fn(usize) -> Option<u64>) -> Option<[u64; N]> {
+    let mut lanes = [0; N];
+    for (i, lane) in lanes.iter_mut().enumerate() {
+        *lane = f(i)?;
+    }
+    Some(lanes)
+}
+
 /// CVTPS2PD
+#[inline]
 pub fn cvtps2pd(b: u64, mxcsr: &mut Mxcsr) -> Result<u128> {
-    let lanes = joined(mxcsr, |i, mxcsr| soft::convert::<Single, Double>(Single::lane(b.into(), i), mxcsr))?;
+    let lane = |i| Single::lane(b.into(), i);
+    let lanes = match all(|i| quick_between::<Single, Double>(lane(i), *mxcsr)) {
+        Some(lanes) => lanes,
+        None => joined(mxcsr, |i, mxcsr| soft::convert::<Single, Double>(lane(i), mxcsr))?,
+    };
     Ok(join::<u64>(lanes))
 }
 
 /// CVTPD2PS
+#[inline]
 pub fn cvtpd2ps(b: u128, mxcsr: &mut Mxcsr) -> Result<u128> {
-    let [x, y] = joined(mxcsr, |i, mxcsr| soft::convert::<Double, Single>(Double::lane(b, i), mxcsr))?;
+    let lane = |i| Double::lane(b, i);
+    let [x, y] = match all(|i| quick_between::<Double, Single>(lane(i), *mxcsr)) {
+        Some(lanes) => lanes,
+        None => joined(mxcsr, |i, mxcsr| soft::convert::<Double, Single>(lane(i), mxcsr))?,
+    };
     Ok(u128::from(x | y << 32))
 }
 
 /// CVTDQ2PS
+#[inline]
 pub fn cvtdq2ps(b: u128, mxcsr: &mut Mxcsr) -> Result<u128> {
     let b = split::<i32>(b);
-    let lanes: [u64; 4] = joined(mxcsr, |i, mxcsr| soft::from_integer::<Single>(b[i].into(), mxcsr))?;
+    let lanes: [u64; 4] = match all(|i| quick_from_integer::<Single>(b[i].into(), *mxcsr)) {
+        Some(lanes) => lanes,
+        None => joined(mxcsr, |i, mxcsr| soft::from_integer::<Single>(b[i].into(), mxcsr))?,
+    };
     Ok(join::<u32>(lanes.map(|lane| lane as u32)))
 }
 
@@ -65,12 +108,34 @@ pub fn cvtdq2pd(b: u64) -> u128 {
 /// CVTSI2SS, CVTSI2SD of a sign-extended integer
 #[inline]
 pub fn from_integer<F: Real>(a: u128, b: i64, mxcsr: &mut Mxcsr) -> Result<u128> {
-    if F::WIDTH == 64 && b.unsigned_abs() <= 1 << 53 {
-        return Ok(F::with_low(a, (b as f64).to_bits()));
+    if let Some(low) = quick_from_integer::<F>(b, *mxcsr) {
+        return Ok(F::with_low(a, low));
     }
     let Outcome { bits, flags } = soft::from_integer::<F>(b, *mxcsr);
     mxcsr.settle(flags)?;
     Ok(F::with_low(a, bits))
+}
+
+/// The host's conversion: exact, or to nearest and showing no more than is shown already.
+#[inline(always)]
+fn quick_from_integer<F: Real>(b: i64, mxcsr: Mxcsr) -> Option<u64> {
+    let exact = b.unsigned_abs() <= 2 << F::FRACTION;
+    (exact || mxcsr.is_plain() && mxcsr.is_inexact()).then(|| F::from_integer(b))
+}
+
+/// The host's conversion of a number whose integral part fits and that is integral already, or whose fraction shows no
+/// more than is shown already.
+#[inline(always)]
+fn quick_to_integer<F: Real>(b: u64, width: u32, truncate: bool, mxcsr: Mxcsr) -> Option<i64> {
+    let value = F::value(b);
+    // Not for NaNs.
+    if value.abs() < (1_u64 << (width - 1)) as f64 {
+        let truncated = value as i64;
+        if truncated as f64 == value || truncate && mxcsr.is_inexact() && !mxcsr.unmasks(PRECISION) {
+            return Some(truncated);
+        }
+    }
+    None
 }
 
 /// The rounding of a conversion to integers: as MXCSR says, or toward zero for the CVTT forms.
@@ -82,6 +147,9 @@ fn rounding(truncate: bool, mxcsr: Mxcsr) -> Rounding {
 /// CVTSS2SI, CVTSD2SI and their CVTT forms, to `width` bits
 #[inline]
 pub fn to_integer<F: Real>(b: u128, width: u32, truncate: bool, mxcsr: &mut Mxcsr) -> Result<i64> {
+    if let Some(value) = quick_to_integer::<F>(F::lane(b, 0), width, truncate, *mxcsr) {
+        return Ok(value);
+    }
     let (value, flags) = soft::to_integer::<F>(F::lane(b, 0), width, rounding(truncate, *mxcsr), *mxcsr);
     mxcsr.settle(flags)?;
     Ok(value)
@@ -89,6 +157,10 @@ pub fn to_integer<F: Real>(b: u128, width: u32, truncate: bool, mxcsr: &mut Mxcs
 
 /// Lanes to doublewords.
 fn to_doublewords<F: Real, const N: usize>(b: u128, truncate: bool, mxcsr: &mut Mxcsr) -> Result<[u64; N]> {
+    let quick = |i| quick_to_integer::<F>(F::lane(b, i), 32, truncate, *mxcsr).map(|value| u64::from(value as u32));
+    if let Some(lanes) = all(quick) {
+        return Ok(lanes);
+    }
     joined(mxcsr, |i, mxcsr| {
         let (value, flags) = soft::to_integer::<F>(F::lane(b, i), 32, rounding(truncate, mxcsr), mxcsr);
         Outcome { bits: u64::from(value as u32), flags }

@@ -42,6 +42,15 @@ pub trait Real: Format {
     /// The register with its lowest lane replaced.
     fn with_low(register: u128, low: u64) -> u128;
 
+    /// The number that bits stand for, on the host; not for NaNs.
+    fn value(bits: u64) -> f64;
+
+    /// A number in the format, rounded to nearest.
+    fn rounded(value: f64) -> u64;
+
+    /// An integer in the format, rounded to nearest.
+    fn from_integer(integer: i64) -> u64;
+
     /// The host's result of an operation, if it may stand for the guest's; `inexact` allows it to be rounded.
     fn quick<O: Operation>(a: u64, b: u64, inexact: bool) -> Option<u64>;
 
@@ -205,7 +214,21 @@ fn sqrt_second<F: Format>(_: u64, b: u64, mxcsr: Mxcsr) -> Outcome {
 }
 
 macro_rules! real {
-    ($format:ident, $host:ident, $bits:ident * $lanes:literal, $with_low:ident) => {
+    ($format:ident, $host:ident, $bits:ident * $lanes:literal, $with_low:ident, $quick_lane:ident) => {
+        /// The host's result for one lane, and whether it is the guest's, too, but for its exactness.
+        #[inline(always)]
+        fn $quick_lane<O: Operation>(a: $bits, b: $bits) -> ($bits, bool) {
+            const ONE: $bits = 1 << $format::FRACTION;
+            const EXPONENT: $bits = $format::INFINITY as $bits;
+            // Normal, or zero.
+            let ordinary = |x: $bits| ((x & EXPONENT).wrapping_sub(ONE) < EXPONENT - ONE) | (x << 1 == 0);
+            let bits = O::host($host::from_bits(a), $host::from_bits(b)).to_bits();
+            let zero = (bits << 1 == 0) & (O::ZERO_IS_EXACT | (a << 1 == 0) | (b << 1 == 0));
+            // Above the smallest exponent, which a tiny result might have been rounded up to.
+            let safe = ((bits & EXPONENT).wrapping_sub(2 * ONE) < EXPONENT - 2 * ONE) | zero;
+            (bits, ordinary(a) & ordinary(b) & (O::SELECTS | safe))
+        }
+
         impl Real for $format {
             const LANES: usize = $lanes;
 
@@ -215,38 +238,48 @@ macro_rules! real {
             }
 
             #[inline(always)]
+            fn value(bits: u64) -> f64 {
+                $host::from_bits(bits as $bits).into()
+            }
+
+            #[inline(always)]
+            fn rounded(value: f64) -> u64 {
+                (value as $host).to_bits().into()
+            }
+
+            #[inline(always)]
+            fn from_integer(integer: i64) -> u64 {
+                (integer as $host).to_bits().into()
+            }
+
+            #[inline(always)]
             fn quick<O: Operation>(a: u64, b: u64, inexact: bool) -> Option<u64> {
-                const ONE: $bits = 1 << $format::FRACTION;
-                const EXPONENT: $bits = $format::INFINITY as $bits;
-                let (a, b) = (a as $bits, b as $bits);
-                // Normal, or zero.
-                let ordinary = |x: $bits| (x & EXPONENT).wrapping_sub(ONE) < EXPONENT - ONE || x << 1 == 0;
-                let (x, y) = ($host::from_bits(a), $host::from_bits(b));
-                let result = O::host(x, y);
-                let bits = result.to_bits();
-                let zero = bits << 1 == 0 && (O::ZERO_IS_EXACT || a << 1 == 0 || b << 1 == 0);
-                // Above the smallest exponent, which a tiny result might have been rounded up to.
-                let safe = (bits & EXPONENT).wrapping_sub(2 * ONE) < EXPONENT - 2 * ONE || zero;
-                let fits = ordinary(a) & ordinary(b) & (O::SELECTS || safe);
-                (fits && (inexact || O::is_exact(x, y, result))).then_some(bits.into())
+                let (bits, fits) = $quick_lane::<O>(a as $bits, b as $bits);
+                let (x, y) = ($host::from_bits(a as $bits), $host::from_bits(b as $bits));
+                (fits && (inexact || O::is_exact(x, y, $host::from_bits(bits)))).then_some(bits.into())
             }
 
             #[inline(always)]
             fn quick_all<E: Operation, O: Operation>(a: u128, b: u128, inexact: bool) -> Option<u128> {
                 let (a, b) = (split::<$bits>(a), split::<$bits>(b));
-                let mut lanes = [0; $lanes];
-                for i in 0..$lanes {
-                    let quick = if i % 2 == 0 { Self::quick::<E> } else { Self::quick::<O> };
-                    lanes[i] = quick(a[i].into(), b[i].into(), inexact)? as $bits;
-                }
-                Some(join::<$bits>(lanes))
+                let lanes: [($bits, bool); $lanes] = std::array::from_fn(|i| {
+                    if i % 2 == 0 { $quick_lane::<E>(a[i], b[i]) } else { $quick_lane::<O>(a[i], b[i]) }
+                });
+                // All lanes together, so that the compiler makes vectors of them.
+                let fits = lanes.iter().fold(true, |all, lane| all & lane.1);
+                let result = lanes.map(|lane| lane.0);
+                let exact = |i: usize| {
+                    let [x, y, r] = [a[i], b[i], result[i]].map($host::from_bits);
+                    if i % 2 == 0 { E::is_exact(x, y, r) } else { O::is_exact(x, y, r) }
+                };
+                (fits && (inexact || (0..$lanes).all(exact))).then(|| join::<$bits>(result))
             }
         }
     };
 }
 
-real!(Single, f32, u32 * 4, with_low32);
-real!(Double, f64, u64 * 2, with_low64);
+real!(Single, f32, u32 * 4, with_low32, quick_single);
+real!(Double, f64, u64 * 2, with_low64, quick_double);
 
 /// An operation on the lowest lanes; the rest is `a`'s.
 #[inline]

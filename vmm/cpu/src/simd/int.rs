@@ -3,6 +3,7 @@
 //! All functions take whole XMM registers. The MMX forms of those that work lane by lane are the same functions on
 //! zero-extended operands; see [`super::mmx`] for the rest.
 
+use super::host;
 use super::lanes::{Lane, halves, high, join, low, map, split, zip};
 
 macro_rules! lane_by_lane {
@@ -16,14 +17,65 @@ macro_rules! lane_by_lane {
 }
 
 lane_by_lane! {
-    /// PADDB
-    paddb = u8: u8::wrapping_add;
-    /// PADDW
-    paddw = u16: u16::wrapping_add;
     /// PADDD
     paddd = u32: u32::wrapping_add;
     /// PADDQ
     paddq = u64: u64::wrapping_add;
+    /// PSUBD
+    psubd = u32: u32::wrapping_sub;
+    /// PSUBQ
+    psubq = u64: u64::wrapping_sub;
+    /// PMINSD
+    pminsd = i32: Ord::min;
+    /// PMINUD
+    pminud = u32: Ord::min;
+    /// PMAXSD
+    pmaxsd = i32: Ord::max;
+    /// PMAXUD
+    pmaxud = u32: Ord::max;
+    /// PCMPEQD
+    pcmpeqd = i32: |a, b| -i32::from(a == b);
+    /// PCMPEQQ
+    pcmpeqq = i64: |a, b| -i64::from(a == b);
+    /// PCMPGTD
+    pcmpgtd = i32: |a, b| -i32::from(a > b);
+    /// PCMPGTQ
+    pcmpgtq = i64: |a, b| -i64::from(a > b);
+    /// PMULLD
+    pmulld = u32: u32::wrapping_mul;
+    /// PMULUDQ
+    pmuludq = u64: |a, b| (a & 0xffff_ffff) * (b & 0xffff_ffff);
+    /// PMULDQ
+    pmuldq = i64: |a, b| i64::from(a as i32) * i64::from(b as i32);
+    /// PSIGND
+    psignd = i32: |a, b| a.wrapping_mul(b.signum());
+}
+
+/// The same, for which the host may have an instruction.
+macro_rules! hosted {
+    ($($(#[$doc:meta])* $name:ident = $lane:ident: $f:expr;)*) => {
+        $($(#[$doc])*
+        #[inline]
+        pub fn $name(a: u128, b: u128) -> u128 {
+            host::$name(a, b).unwrap_or_else(|| portable::$name(a, b))
+        })*
+
+        /// The same, whatever the host.
+        pub(super) mod portable {
+            use super::{product, zip};
+
+            $(pub(in super::super) fn $name(a: u128, b: u128) -> u128 {
+                zip::<$lane>(a, b, $f)
+            })*
+        }
+    };
+}
+
+hosted! {
+    /// PADDB
+    paddb = u8: u8::wrapping_add;
+    /// PADDW
+    paddw = u16: u16::wrapping_add;
     /// PADDSB
     paddsb = i8: i8::saturating_add;
     /// PADDSW
@@ -36,10 +88,6 @@ lane_by_lane! {
     psubb = u8: u8::wrapping_sub;
     /// PSUBW
     psubw = u16: u16::wrapping_sub;
-    /// PSUBD
-    psubd = u32: u32::wrapping_sub;
-    /// PSUBQ
-    psubq = u64: u64::wrapping_sub;
     /// PSUBSB
     psubsb = i8: i8::saturating_sub;
     /// PSUBSW
@@ -56,56 +104,34 @@ lane_by_lane! {
     pminsb = i8: Ord::min;
     /// PMINSW
     pminsw = i16: Ord::min;
-    /// PMINSD
-    pminsd = i32: Ord::min;
     /// PMINUB
     pminub = u8: Ord::min;
     /// PMINUW
     pminuw = u16: Ord::min;
-    /// PMINUD
-    pminud = u32: Ord::min;
     /// PMAXSB
     pmaxsb = i8: Ord::max;
     /// PMAXSW
     pmaxsw = i16: Ord::max;
-    /// PMAXSD
-    pmaxsd = i32: Ord::max;
     /// PMAXUB
     pmaxub = u8: Ord::max;
     /// PMAXUW
     pmaxuw = u16: Ord::max;
-    /// PMAXUD
-    pmaxud = u32: Ord::max;
     /// PCMPEQB
     pcmpeqb = i8: |a, b| -i8::from(a == b);
     /// PCMPEQW
     pcmpeqw = i16: |a, b| -i16::from(a == b);
-    /// PCMPEQD
-    pcmpeqd = i32: |a, b| -i32::from(a == b);
-    /// PCMPEQQ
-    pcmpeqq = i64: |a, b| -i64::from(a == b);
     /// PCMPGTB
     pcmpgtb = i8: |a, b| -i8::from(a > b);
     /// PCMPGTW
     pcmpgtw = i16: |a, b| -i16::from(a > b);
-    /// PCMPGTD
-    pcmpgtd = i32: |a, b| -i32::from(a > b);
-    /// PCMPGTQ
-    pcmpgtq = i64: |a, b| -i64::from(a > b);
     /// PMULLW
     pmullw = u16: u16::wrapping_mul;
-    /// PMULLD
-    pmulld = u32: u32::wrapping_mul;
     /// PMULHW
     pmulhw = i16: |a, b| ((i32::from(a) * i32::from(b)) >> 16) as i16;
     /// PMULHUW
     pmulhuw = u16: |a, b| ((u32::from(a) * u32::from(b)) >> 16) as u16;
     /// PMULHRSW: the product in 1.15 fixed point, rounded
     pmulhrsw = i16: |a, b| ((((i32::from(a) * i32::from(b)) >> 14) + 1) >> 1) as i16;
-    /// PMULUDQ
-    pmuludq = u64: |a, b| (a & 0xffff_ffff) * (b & 0xffff_ffff);
-    /// PMULDQ
-    pmuldq = i64: |a, b| i64::from(a as i32) * i64::from(b as i32);
     /// PMADDWD
     pmaddwd = u32: |a, b| product(a, b).wrapping_add(product(a >> 16, b >> 16));
     /// PMADDUBSW: unsigned bytes of the first operand times signed bytes of the second
@@ -117,8 +143,6 @@ lane_by_lane! {
     psignb = i8: |a, b| a.wrapping_mul(b.signum());
     /// PSIGNW
     psignw = i16: |a, b| a.wrapping_mul(b.signum());
-    /// PSIGND
-    psignd = i32: |a, b| a.wrapping_mul(b.signum());
     /// PSADBW
     psadbw = u64: |a, b| {
         let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
@@ -328,7 +352,7 @@ pub fn psrldq(a: u128, bytes: u8) -> u128 {
 pub fn pclmulqdq(a: u128, b: u128, imm: u8) -> u128 {
     let a = if imm & 1 == 0 { low(a) } else { high(a) };
     let b = if imm & 0x10 == 0 { low(b) } else { high(b) };
-    super::host::clmul(a, b).unwrap_or_else(|| clmul(a, b))
+    host::clmul(a, b).unwrap_or_else(|| clmul(a, b))
 }
 
 /// The carry-less product.

@@ -1,12 +1,38 @@
 //! Moves of lanes: shuffles, packs, unpacks, blends, insertions, extensions and sign masks.
 
+use super::host;
 use super::lanes::{Lane, halves, high, join, low, split, with_low64};
 
-/// PSHUFB
-#[inline]
-pub fn pshufb(a: u128, control: u128) -> u128 {
-    let from = a.to_le_bytes();
-    u128::from_le_bytes(control.to_le_bytes().map(|c| if c & 0x80 == 0 { from[usize::from(c & 15)] } else { 0 }))
+/// Functions for which the host may have an instruction.
+macro_rules! hosted {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[inline]
+        pub fn $name(a: u128, b: u128) -> u128 {
+            host::$name(a, b).unwrap_or_else(|| portable::$name(a, b))
+        }
+    )*};
+}
+
+hosted! {
+    /// PSHUFB
+    pshufb;
+    /// PUNPCKLBW
+    punpcklbw;
+    /// PUNPCKHBW
+    punpckhbw;
+    /// PUNPCKLWD
+    punpcklwd;
+    /// PUNPCKHWD
+    punpckhwd;
+    /// PACKSSWB
+    packsswb;
+    /// PACKUSWB
+    packuswb;
+    /// PACKSSDW
+    packssdw;
+    /// PACKUSDW
+    packusdw;
 }
 
 /// The two-bit field `i` of an immediate.
@@ -55,17 +81,17 @@ pub fn shufpd(a: u128, b: u128, imm: u8) -> u128 {
 }
 
 macro_rules! unpacks {
-    ($($low:ident, $high:ident = $lane:ident * $half:literal;)*) => {$(
+    ($($see:vis $low:ident, $high:ident = $lane:ident * $half:literal;)*) => {$(
         #[doc = concat!("The lanes of the lower halves, interleaved: ", stringify!($low))]
         #[inline]
-        pub fn $low(a: u128, b: u128) -> u128 {
+        $see fn $low(a: u128, b: u128) -> u128 {
             let (a, b) = (split::<$lane>(a), split::<$lane>(b));
             join::<$lane>(std::array::from_fn(|i| if i % 2 == 0 { a[i / 2] } else { b[i / 2] }))
         }
 
         #[doc = concat!("The lanes of the upper halves, interleaved: ", stringify!($high))]
         #[inline]
-        pub fn $high(a: u128, b: u128) -> u128 {
+        $see fn $high(a: u128, b: u128) -> u128 {
             let (a, b) = (split::<$lane>(a), split::<$lane>(b));
             join::<$lane>(std::array::from_fn(|i| if i % 2 == 0 { a[$half + i / 2] } else { b[$half + i / 2] }))
         }
@@ -73,34 +99,41 @@ macro_rules! unpacks {
 }
 
 unpacks! {
-    punpcklbw, punpckhbw = u8 * 8;
-    punpcklwd, punpckhwd = u16 * 4;
-    punpckldq, punpckhdq = u32 * 2;
-    punpcklqdq, punpckhqdq = u64 * 1;
+    pub punpckldq, punpckhdq = u32 * 2;
+    pub punpcklqdq, punpckhqdq = u64 * 1;
 }
 
-/// The lanes of `a`, then of `b`, each made half as wide.
-macro_rules! packs {
-    ($($(#[$doc:meta])* $name:ident = $wide:ident * $half:literal => $narrow:ident;)*) => {$(
-        $(#[$doc])*
-        #[inline]
-        pub fn $name(a: u128, b: u128) -> u128 {
-            let (a, b) = (split::<$wide>(a), split::<$wide>(b));
-            let narrow = |wide: $wide| wide.clamp($narrow::MIN.into(), $narrow::MAX.into()) as $narrow;
-            join::<$narrow>(std::array::from_fn(|i| narrow(if i < $half { a[i] } else { b[i - $half] })))
-        }
-    )*};
-}
+/// The same as above, whatever the host.
+pub(super) mod portable {
+    use super::{join, split};
 
-packs! {
-    /// PACKSSWB
-    packsswb = i16 * 8 => i8;
-    /// PACKUSWB
-    packuswb = i16 * 8 => u8;
-    /// PACKSSDW
-    packssdw = i32 * 4 => i16;
-    /// PACKUSDW
-    packusdw = i32 * 4 => u16;
+    pub(in super::super) fn pshufb(a: u128, control: u128) -> u128 {
+        let from = a.to_le_bytes();
+        u128::from_le_bytes(control.to_le_bytes().map(|c| if c & 0x80 == 0 { from[usize::from(c & 15)] } else { 0 }))
+    }
+
+    unpacks! {
+        pub(in super::super) punpcklbw, punpckhbw = u8 * 8;
+        pub(in super::super) punpcklwd, punpckhwd = u16 * 4;
+    }
+
+    /// The lanes of `a`, then of `b`, each made half as wide.
+    macro_rules! packs {
+        ($($name:ident = $wide:ident * $half:literal => $narrow:ident;)*) => {$(
+            pub(in super::super) fn $name(a: u128, b: u128) -> u128 {
+                let (a, b) = (split::<$wide>(a), split::<$wide>(b));
+                let narrow = |wide: $wide| wide.clamp($narrow::MIN.into(), $narrow::MAX.into()) as $narrow;
+                join::<$narrow>(std::array::from_fn(|i| narrow(if i < $half { a[i] } else { b[i - $half] })))
+            }
+        )*};
+    }
+
+    packs! {
+        packsswb = i16 * 8 => i8;
+        packuswb = i16 * 8 => u8;
+        packssdw = i32 * 4 => i16;
+        packusdw = i32 * 4 => u16;
+    }
 }
 
 /// The lowest lanes, each extended to a wider one.
@@ -162,7 +195,8 @@ fn blend(a: u128, b: u128, signs: u128) -> u128 {
 /// PBLENDVB, the mask being XMM0
 #[inline]
 pub fn pblendvb(a: u128, b: u128, mask: u128) -> u128 {
-    blend(a, b, i8::map(mask, |lane| lane >> 7))
+    let signs = mask >> 7 & 0x0101_0101_0101_0101_0101_0101_0101_0101;
+    blend(a, b, (signs << 8).wrapping_sub(signs))
 }
 
 /// BLENDVPS, the mask being XMM0
@@ -202,15 +236,14 @@ macro_rules! insertions {
         $(#[$doc])*
         #[inline]
         pub fn $insert(a: u128, value: $lane, imm: u8) -> u128 {
-            let mut lanes = split::<$lane>(a);
-            lanes[usize::from(imm & $mask)] = value;
-            join::<$lane>(lanes)
+            let place = u32::from(imm & $mask) * $lane::BITS;
+            a & !(u128::from($lane::MAX) << place) | u128::from(value) << place
         }
 
         #[doc = concat!("The lane that an immediate chooses: ", stringify!($extract))]
         #[inline]
         pub fn $extract(a: u128, imm: u8) -> $lane {
-            split::<$lane>(a)[usize::from(imm & $mask)]
+            (a >> (u32::from(imm & $mask) * $lane::BITS)) as $lane
         }
     )*};
 }
@@ -237,6 +270,10 @@ pub fn insertps(a: u128, value: u32, imm: u8) -> u128 {
 /// PMOVMSKB
 #[inline]
 pub fn pmovmskb(a: u128) -> u32 {
+    host::pmovmskb(a).unwrap_or_else(|| portable_pmovmskb(a))
+}
+
+pub(super) fn portable_pmovmskb(a: u128) -> u32 {
     a.to_le_bytes().into_iter().rev().fold(0, |mask, lane| mask << 1 | u32::from(lane >> 7))
 }
 

@@ -53,3 +53,39 @@ macro_rules! mmx_forms {
 }
 
 use {forms, mmx_forms};
+
+#[cfg(test)]
+mod tests {
+    use iced_x86::{Code, CpuidFeature as F, Instruction, Mnemonic as M, Register};
+
+    /// Every instruction of these extensions is in the tables, but for a few that others have.
+    #[test]
+    fn nothing_is_missing() {
+        let ours = [F::MMX, F::SSE, F::SSE2, F::SSE3, F::SSSE3, F::SSE4_1, F::SSE4_2, F::AES, F::PCLMULQDQ, F::SHA];
+        let mut known = 0;
+        for code in Code::values() {
+            let needed = code.cpuid_features();
+            if needed.is_empty() || !needed.iter().all(|f| ours.contains(f)) {
+                continue;
+            }
+            let mut instruction = Instruction::default();
+            instruction.set_code(code);
+            // CRC32 wants to know the width of its source.
+            instruction.set_op1_register(Register::EAX);
+            let elsewhere = matches!(
+                code.mnemonic(),
+                M::Movnti
+                    | M::Lfence
+                    | M::Mfence
+                    | M::Sfence
+                    | M::Prefetchnta
+                    | M::Prefetcht0
+                    | M::Prefetcht1
+                    | M::Prefetcht2
+            );
+            assert_ne!(super::lower(&instruction).is_some(), elsewhere, "{code:?}");
+            known += usize::from(!elsewhere);
+        }
+        assert!(known > 350, "{known}");
+    }
+}

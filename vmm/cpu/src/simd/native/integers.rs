@@ -1,5 +1,6 @@
 //! Integer instructions, AES, SHA, CRC32 and the string comparisons against the host's.
 
+use super::super::int::portable;
 use super::super::lanes::low;
 use super::super::{aes, crc, int, mmx, sha, shuffle, strings};
 use super::{CASES, Random, mm, reported, xmm};
@@ -91,6 +92,10 @@ fn arithmetic() {
     two_operands!("sse2", int: paddb paddw paddd paddq paddsb paddsw paddusb paddusw psubb psubw psubd psubq
         psubsb psubsw psubusb psubusw pavgb pavgw pminsw pminub pmaxsw pmaxub pcmpeqb pcmpeqw pcmpeqd pcmpgtb pcmpgtw
         pcmpgtd pmullw pmulhw pmulhuw pmuludq pmaddwd psadbw pand pandn por pxor);
+    two_operands!("sse2", portable: paddb paddw paddsb paddsw paddusb paddusw psubb psubw psubsb psubsw psubusb psubusw
+        pavgb pavgw pminsw pminub pmaxsw pmaxub pcmpeqb pcmpeqw pcmpgtb pcmpgtw pmullw pmulhw pmulhuw pmaddwd psadbw);
+    two_operands!("ssse3", portable: pmulhrsw pmaddubsw psignb psignw);
+    two_operands!("sse4.1", portable: pminsb pminuw pmaxsb pmaxuw);
     two_operands!("ssse3", int: pmulhrsw pmaddubsw psignb psignw psignd phaddw phaddsw phaddd phsubw phsubsw phsubd);
     two_operands!("sse4.1", int: pminsb pminsd pminuw pminud pmaxsb pmaxsd pmaxuw pmaxud pcmpeqq pmulld pmuldq);
     two_operands!("sse4.2", int: pcmpgtq);
@@ -132,6 +137,12 @@ fn moves_of_lanes() {
     two_operands!("sse2", shuffle: punpcklbw punpckhbw punpcklwd punpckhwd punpckldq punpckhdq punpcklqdq punpckhqdq
         packsswb packuswb packssdw);
     two_operands!("ssse3", shuffle: pshufb);
+    {
+        use super::super::shuffle::portable;
+        two_operands!("sse2", portable: punpcklbw punpckhbw punpcklwd punpckhwd packsswb packuswb packssdw);
+        two_operands!("ssse3", portable: pshufb);
+        two_operands!("sse4.1", portable: packusdw);
+    }
     two_operands!("sse4.1", shuffle: packusdw);
     one_operand!("sse3", shuffle: movddup movsldup movshdup);
     one_operand!("sse4.1", shuffle: pmovsxbw pmovsxbd pmovsxbq pmovsxwd pmovsxwq pmovsxdq pmovzxbw pmovzxbd pmovzxbq
@@ -167,6 +178,7 @@ fn moves_of_lanes() {
         "movq rax, xmm2\npinsrw xmm1, eax, 13" = |a, b, _| shuffle::pinsrw(a, b as u16, 13);
         "pextrw eax, xmm2, 12\nmovq xmm1, rax" = |_, b, _| shuffle::pextrw(b, 12).into();
         "pmovmskb eax, xmm2\nmovq xmm1, rax" = |_, b, _| shuffle::pmovmskb(b).into();
+        "pmovmskb ecx, xmm2\nmovq xmm1, rcx" = |_, b, _| shuffle::portable_pmovmskb(b).into();
         "movmskps eax, xmm2\nmovq xmm1, rax" = |_, b, _| shuffle::movmskps(b).into();
         "movmskpd eax, xmm2\nmovq xmm1, rax" = |_, b, _| shuffle::movmskpd(b).into();
         "movq xmm1, xmm2" = |_, b, _| int::low_half(b);
