@@ -108,13 +108,18 @@ impl Core {
         if done && let Some(u) = extra {
             return Ok(u);
         }
-        let segment = usize::from(i.seg);
+        self.rmw_slow(usize::from(i.seg), la, &mut f)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn rmw_slow<T: Plain, U>(&mut self, segment: usize, la: u64, f: &mut dyn FnMut(T) -> (T, U)) -> R<U> {
         // Ask for the write first: a page that cannot be written must fault as a write and before anything is read.
         let span = self.translate_span(self.mmu, segment, la, T::BYTES, Access::Write)?;
         let old = self.load_span(&span, T::BYTES)?;
-        let (new, u) = f(T::narrow(old));
+        let (new, extra) = f(T::narrow(old));
         self.store_span(&span, T::BYTES, new.widen())?;
-        Ok(u)
+        Ok(extra)
     }
 
     /// Reads at a linear address with the current privileges; `segment` says which fault a bad address is.
@@ -179,11 +184,7 @@ impl Core {
             let v = if segment == seg::SS { vector::SS } else { vector::GP };
             return Err(self.raise_with(v, 0));
         }
-        if mmu == Mmu::UserAligned
-            && size <= 8
-            && la % size as u64 != 0
-            && access != Access::Fetch
-        {
+        if mmu == Mmu::UserAligned && size <= 8 && la % size as u64 != 0 && access != Access::Fetch {
             return Err(self.raise_with(vector::AC, 0));
         }
         let head = ((PAGE - la % PAGE) as usize).min(size);
@@ -316,7 +317,8 @@ impl Core {
     /// Records which data breakpoints an access hits (SDM vol. 3B, §18.2.4).
     fn note_breakpoints(&mut self, la: u64, size: usize, access: Access) {
         for k in 0..4 {
-            let (enabled, kind, len) = (self.dr7 >> (2 * k) & 3, self.dr7 >> (16 + 4 * k) & 3, self.dr7 >> (18 + 4 * k) & 3);
+            let (enabled, kind, len) =
+                (self.dr7 >> (2 * k) & 3, self.dr7 >> (16 + 4 * k) & 3, self.dr7 >> (18 + 4 * k) & 3);
             let wanted = match access {
                 Access::Read => kind == 3,
                 Access::Write => kind == 1 || kind == 3,

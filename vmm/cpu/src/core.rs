@@ -335,13 +335,8 @@ impl Core {
 
     /// INIT (SDM vol. 3A, table 10-1): as after power-on, but x87, SSE, MSRs and the time-stamp counter stay.
     pub(crate) fn init(&mut self) {
-        let fresh = Self::new(
-            Arc::new(Map::default()),
-            self.apic.id(),
-            &self.cpuid,
-            Clock::Instructions { wall: 0 },
-            Some(0),
-        );
+        let fresh =
+            Self::new(Arc::new(Map::default()), self.apic.id(), &self.cpuid, Clock::Instructions { wall: 0 }, Some(0));
         self.regs = fresh.regs;
         self.lazy = fresh.lazy;
         self.flags = fresh.flags;

@@ -179,7 +179,9 @@ impl Cpu {
     pub fn run_for(&mut self, bus: &mut dyn Bus, most: u64) -> Option<Exit> {
         let end = self.retired().saturating_add(most);
         loop {
-            if self.handle.kicked.swap(false, Ordering::SeqCst) {
+            // An instruction that has been answered by a device is finished first: its effects outside are there already.
+            let halfway = self.lanes.iter().any(|lane| !lane.core.replay.done.is_empty());
+            if !halfway && self.handle.kicked.swap(false, Ordering::SeqCst) {
                 return Some(Exit::Kicked);
             }
             let now = self.now();
@@ -235,6 +237,8 @@ impl Cpu {
         let pause = execute(&mut lane.core, &mut lane.jumps, &mut self.cache, retired.saturating_add(allowed));
         // Virtual time is one for all.
         let now = lane.core.now();
+        // Devices that are asked next see the time of the instruction that asks.
+        self.handle.now.store(now, Ordering::Relaxed);
         for other in &mut self.lanes {
             let retired = other.core.retired;
             other.core.time.set(now, retired);

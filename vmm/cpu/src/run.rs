@@ -137,7 +137,8 @@ fn run_block(core: &mut Core, cache: &mut Cache, id: u32, most: usize) -> Ran {
             core.retired += done;
             core.regs[reg::RIP] = rip;
             let ran = faulted(core, fault);
-            tidy(core, cache);
+            core.leave_block = false;
+            cache.drop_written(&mut core.code);
             return ran;
         }
         done += 1;
@@ -148,22 +149,16 @@ fn run_block(core: &mut Core, cache: &mut Cache, id: u32, most: usize) -> Ran {
         }
     }
     core.retired += done;
-    if !core.replay.done.is_empty() {
-        core.replay.done.clear();
-        core.replay.used = 0;
-    }
     Ran::Through
 }
 
-/// After an instruction that may have written to code.
+/// After an instruction that asked for it: one that may have written to code, or that a device answered.
 #[cold]
 fn tidy(core: &mut Core, cache: &mut Cache) {
     core.leave_block = false;
     cache.drop_written(&mut core.code);
-    if core.event == Event::None {
-        core.replay.done.clear();
-        core.replay.used = 0;
-    }
+    core.replay.done.clear();
+    core.replay.used = 0;
 }
 
 /// An instruction did not complete. RIP is its own again.
@@ -173,7 +168,6 @@ fn faulted(core: &mut Core, _: Fault) -> Ran {
     core.recheck = true;
     if let Event::Io(request) = event {
         core.replay.used = 0;
-        core.event = event;
         return Ran::Pause(Pause::Io(request));
     }
     core.replay.done.clear();
@@ -201,7 +195,10 @@ fn careful(core: &Core) -> bool {
 fn single_step(core: &mut Core, jumps: &mut Jumps, cache: &mut Cache) -> Ran {
     let (shadow, trap) = (std::mem::replace(&mut core.shadow, Shadow::None), core.flags & fl::TF != 0);
     let resume = core.flags & fl::RF != 0;
-    if !resume && shadow != Shadow::MovSs && let Some(hits) = core.code_breakpoint() {
+    if !resume
+        && shadow != Shadow::MovSs
+        && let Some(hits) = core.code_breakpoint()
+    {
         core.dr6 |= hits;
         core.stop(Event::Exception { vector: crate::fault::vector::DB, error: None }).into_ran(core)
     } else {

@@ -3,7 +3,6 @@
 use iced_x86::{Code as Id, Instruction, Mnemonic as M, OpKind};
 
 use super::{Lowered, end, go, size_of_operand};
-use crate::core::Code;
 use crate::cpuid::Features;
 use crate::exec::int::{Cl, Dst, Imm, Mem, Src, Third, alu, bcd, bits, branch, data, muldiv, shift, string};
 use crate::insn::{Insn, LOCK};
@@ -238,12 +237,12 @@ fn branch_size(i: &Instruction) -> u32 {
 }
 
 /// What `i` does, if it belongs here.
-pub(super) fn lower(i: &Instruction, mode: Code, features: &Features, out: &mut Insn) -> Option<Lowered> {
+pub(super) fn lower(i: &Instruction, features: &Features, out: &mut Insn) -> Option<Lowered> {
     arithmetic(i)
         .or_else(|| moves(i, out))
-        .or_else(|| stack(i, mode))
+        .or_else(|| stack(i))
         .or_else(|| branches(i))
-        .or_else(|| bit_work(i, features, out))
+        .or_else(|| bit_work(i, features))
         .or_else(|| strings(i))
         .or_else(|| old(i))
 }
@@ -331,13 +330,13 @@ fn moves(i: &Instruction, out: &mut Insn) -> Option<Lowered> {
             }
         }
         M::Movnti => sized!(size_of_operand(i, 1), T => go(data::mov::<T, Mem, Src>)),
-        M::Movzx => match (source_size(i, 1), kind(i, 1)) {
+        M::Movzx => match (size_of_operand(i, 1), kind(i, 1)) {
             (1, Kind::Reg) => word_sized!(size_of_operand(i, 0), T => go(data::movzx::<T, u8, Src>)),
             (1, _) => word_sized!(size_of_operand(i, 0), T => go(data::movzx::<T, u8, Mem>)),
             (_, Kind::Reg) => word_sized!(size_of_operand(i, 0), T => go(data::movzx::<T, u16, Src>)),
             _ => word_sized!(size_of_operand(i, 0), T => go(data::movzx::<T, u16, Mem>)),
         },
-        M::Movsx | M::Movsxd => match (source_size(i, 1), kind(i, 1)) {
+        M::Movsx | M::Movsxd => match (size_of_operand(i, 1), kind(i, 1)) {
             (1, Kind::Reg) => word_sized!(size_of_operand(i, 0), T => go(data::movsx::<T, u8, Src>)),
             (1, _) => word_sized!(size_of_operand(i, 0), T => go(data::movsx::<T, u8, Mem>)),
             (2, Kind::Reg) => word_sized!(size_of_operand(i, 0), T => go(data::movsx::<T, u16, Src>)),
@@ -385,12 +384,7 @@ fn xlat_address(i: &Instruction) -> u8 {
     }
 }
 
-fn source_size(i: &Instruction, k: u32) -> u32 {
-    size_of_operand(i, k)
-}
-
-fn stack(i: &Instruction, mode: Code) -> Option<Lowered> {
-    let _ = mode;
+fn stack(i: &Instruction) -> Option<Lowered> {
     match i.code() {
         Id::Push_r16 => go(data::push::<u16, Dst>),
         Id::Push_r32 => go(data::push::<u32, Dst>),
@@ -456,8 +450,7 @@ fn branches(i: &Instruction) -> Option<Lowered> {
     }
 }
 
-fn bit_work(i: &Instruction, _features: &Features, out: &mut Insn) -> Option<Lowered> {
-    let _ = &out;
+fn bit_work(i: &Instruction, features: &Features) -> Option<Lowered> {
     match i.mnemonic() {
         M::Bt => bit_test!(i, bits::KEEP),
         M::Bts => bit_test!(i, bits::SET),
@@ -465,6 +458,9 @@ fn bit_work(i: &Instruction, _features: &Features, out: &mut Insn) -> Option<Low
         M::Btc => bit_test!(i, bits::FLIP),
         M::Bsf => from!(i, 1, T, S, Src => bits::scan::<T, S, true>),
         M::Bsr => from!(i, 1, T, S, Src => bits::scan::<T, S, false>),
+        M::Tzcnt if !features.bmi1 => from!(i, 1, T, S, Src => bits::scan::<T, S, true>),
+        M::Lzcnt if !features.lzcnt => from!(i, 1, T, S, Src => bits::scan::<T, S, false>),
+        M::Andn | M::Blsr | M::Blsmsk | M::Blsi | M::Bextr if !features.bmi1 => None,
         M::Tzcnt => from!(i, 1, T, S, Src => bits::count_zeros::<T, S, true>),
         M::Lzcnt => from!(i, 1, T, S, Src => bits::count_zeros::<T, S, false>),
         M::Popcnt => from!(i, 1, T, S, Src => bits::popcnt::<T, S>),
