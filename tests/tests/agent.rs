@@ -140,7 +140,9 @@ fn a_guest_without_an_agent_is_told_from_one_with() {
 
 #[test]
 fn a_nonce_without_evidence_to_take_and_the_reverse_are_usage_errors() {
-    for arguments in [&["--nonce", NONCE][..], &["--agent-evidence", "x"], &["--agent-evidence", "x", "--host-key", "y"]] {
+    for arguments in
+        [&["--nonce", NONCE][..], &["--agent-evidence", "x"], &["--agent-evidence", "x", "--host-key", "y"]]
+    {
         let output = run(command("bulla").args(["run", "--kernel", "tenant"]).args(arguments));
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }

@@ -54,9 +54,9 @@ pub enum TpmError {
 /// [`TpmError`]. The key is flushed all the same.
 pub fn quote(tpm: &mut impl Transport, nonce: &[u8], event_log: Vec<u8>) -> Result<Parts, TpmError> {
     let create = command::create_primary(rh::ENDORSEMENT, &templates::ak_p256());
-    let ak = ask(tpm, "TPM2_CreatePrimary", &create, |r| response::parse_create_primary(r))?;
+    let ak = ask(tpm, "TPM2_CreatePrimary", &create, response::parse_create_primary)?;
     let quoted = quote_with(tpm, ak.handle, nonce);
-    let flushed = ask(tpm, "TPM2_FlushContext", &command::flush_context(ak.handle), |r| response::parse_empty(r));
+    let flushed = ask(tpm, "TPM2_FlushContext", &command::flush_context(ak.handle), response::parse_empty);
     let (quote, signature) = quoted?;
     flushed?;
     let pcrs = read_pcrs(tpm)?;
@@ -89,7 +89,7 @@ fn read_pcrs(tpm: &mut impl Transport) -> Result<Vec<(u32, Vec<u8>)>, TpmError> 
     let mut values = BTreeMap::new();
     let mut wanted = QUOTE_PCRS.to_vec();
     while let Some(&first) = wanted.first() {
-        let answer = ask(tpm, "TPM2_PCR_Read", &command::pcr_read(&list(&wanted)), |r| response::parse_pcr_read(r))?;
+        let answer = ask(tpm, "TPM2_PCR_Read", &command::pcr_read(&list(&wanted)), response::parse_pcr_read)?;
         let given = answer.selection.iter().filter(|bank| bank.alg == HashAlg::Sha256).flat_map(PcrSelection::iter);
         for (pcr, digest) in given.zip(answer.values.iter()) {
             // What was not asked for is not told on.
