@@ -281,8 +281,7 @@ fn signatures_hmacs_and_persistent_keys() {
          tpm2_verifysignature -Q -c external.ctx -g sha256 -m message -s sig
          tpm2_evictcontrol -Q -C o -c key.ctx 0x81010001
          tpm2_sign -Q -c 0x81010001 -g sha256 -s ecdsa -o sig2 message
-         tpm2_create -Q -C primary.ctx -G hmac -u hmac.pub -r hmac.priv
-         tpm2_load -Q -C primary.ctx -u hmac.pub -r hmac.priv -c hmac.ctx
+         tpm2_create -Q -C primary.ctx -G hmac -c hmac.ctx
          tpm2_hmac -Q -c hmac.ctx -o mac message",
     );
     assert_eq!(tpm.read("mac").len(), 32);

@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use bulla_tpm_types::{
     Error, ErrorKind, Ha, Handle, HashAlg, Locality, Name, Nonce, Rc, Reader, SessionAttributes, SessionSymmetric,
-    Unmarshal, cc, hash, ht, rc, rh,
+    Unmarshal, cc, hash, rc, rh,
 };
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -15,7 +15,7 @@ use super::crypto::{Direction, hmac};
 use super::parameter;
 use super::secret::same_auth;
 use super::session::{AuthNeed, DaScope, Fixed, Session, SessionKind};
-use super::table::Command;
+use super::table::{Command, is_session};
 
 /// The most sessions of a command (Part 1, 18.6).
 pub(super) const MAX_SESSIONS: usize = 3;
@@ -46,7 +46,7 @@ impl<'a> Unmarshal<'a> for Sent<'a> {
         let at = r.clone();
         let handle = r.get::<Handle>()?;
         // TPMI_SH_AUTH_SESSION+ (Part 2, 9.8).
-        if handle != rh::PW && !matches!(handle.handle_type(), ht::HMAC_SESSION | ht::POLICY_SESSION) {
+        if handle != rh::PW && !is_session(handle) {
             return Err(at.error(ErrorKind::Value, "TPMI_SH_AUTH_SESSION"));
         }
         Ok(Self { handle, nonce: r.get()?, attributes: r.get()?, hmac: r.tpm2b(MAX_AUTH, "hmac")? })
@@ -186,7 +186,11 @@ fn check_form(tpm: &Tpm, command: &Command, session: &Sent<'_>, before: &[Sent<'
         }
         return if session.nonce.is_empty() { Ok(()) } else { Err(rc::NONCE.session(number)) };
     }
-    let loaded = tpm.sessions.get(session.handle).ok_or(Rc(rc::REFERENCE_S0.0 + index as u32))?;
+    let Some(loaded) = tpm.sessions.get(session.handle) else {
+        // A loaded session that is of the other type is there, but this is not its handle.
+        let mistyped = tpm.sessions.is_loaded(session.handle);
+        return Err(if mistyped { rc::HANDLE.session(number) } else { Rc(rc::REFERENCE_S0.0 + index as u32) });
+    };
     if before.iter().any(|s| s.handle == session.handle) {
         return Err(rc::HANDLE.session(number));
     }
@@ -194,6 +198,7 @@ fn check_form(tpm: &Tpm, command: &Command, session: &Sent<'_>, before: &[Sent<'
     let taken = |attribute| session.has(attribute) && before.iter().any(|s| s.has(attribute));
     let crypts = session.attributes.intersects(A::DECRYPT.with(A::ENCRYPT));
     let wrong = taken(A::AUDIT)
+        || (session.has(A::AUDIT) && loaded.kind != SessionKind::Hmac)
         || taken(A::DECRYPT)
         || taken(A::ENCRYPT)
         || (session.has(A::DECRYPT) && !command.decrypts)

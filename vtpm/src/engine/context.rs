@@ -19,6 +19,9 @@ pub(super) const MAX_OBJECT_CONTEXT: usize = 1024;
 /// TPM_PT_MAX_SESSION_CONTEXT: no session's TPM2B_CONTEXT_DATA is larger.
 pub(super) const MAX_SESSION_CONTEXT: usize = 768;
 
+/// The smallest protected context: an integrity value, an IV, and the size of what is protected.
+const MIN_CONTEXT: usize = 2 + 32 + 2 + 16 + 2;
+
 /// savedHandle of an object (Part 2, 9.11.2, TPMI_DH_SAVED).
 pub(super) const SAVED_OBJECT: Handle = Handle(0x8000_0000);
 /// savedHandle of a sequence object.
@@ -103,7 +106,7 @@ impl Tpm {
     ) -> Result<Zeroizing<Vec<u8>>, Rc> {
         let mut r = Reader::new(blob);
         let protected = r.tpm2b(blob.len(), "context").map_err(|e| e.rc())?;
-        if r.rest().iter().any(|b| *b != 0) {
+        if protected.len() < MIN_CONTEXT || r.rest().iter().any(|b| *b != 0) {
             return Err(rc::SIZE);
         }
         let proof = &self.hierarchies.get(hierarchy).ok_or(rc::HIERARCHY)?.proof;

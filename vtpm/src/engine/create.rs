@@ -84,7 +84,7 @@ pub(super) fn check_public(public: &Public) -> Result<(), Rc> {
         PublicKind::Ecc { parms, .. } => check_ecc(parms, sign, decrypt, restricted),
         PublicKind::KeyedHash { scheme, .. } => {
             let fits = match scheme {
-                KeyedHashScheme::Null => sign == decrypt || !restricted,
+                KeyedHashScheme::Null => sign == decrypt,
                 KeyedHashScheme::Hmac(_) => sign && !decrypt,
                 KeyedHashScheme::Xor { .. } => decrypt && !sign,
             };

@@ -114,6 +114,7 @@ pub(super) fn qualified_name(public: &Public, parent: &[u8], name: &Name) -> Nam
 
 /// What a slot holds.
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "a sequence lives in the box of its object")]
 pub(super) enum Kind {
     Key(Box<Key>),
     Sequence(Sequence),

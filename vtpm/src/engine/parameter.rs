@@ -15,7 +15,8 @@ const MAX_KEY: usize = 32;
 /// the nonce of whoever sends, `older` the other side's.
 ///
 /// # Errors
-/// TPM_RC_INSUFFICIENT when the parameters end before the TPM2B does.
+/// TPM_RC_INSUFFICIENT when the parameters end before the TPM2B's size does, TPM_RC_SIZE when they end before its
+/// contents do.
 pub(super) fn crypt(
     session: &Session,
     auth: &[u8],
@@ -26,7 +27,7 @@ pub(super) fn crypt(
 ) -> Result<(), Rc> {
     let (size, rest) = params.split_first_chunk_mut::<2>().ok_or(rc::INSUFFICIENT)?;
     let size = usize::from(u16::from_be_bytes(*size));
-    let data = rest.get_mut(..size).ok_or(rc::INSUFFICIENT)?;
+    let data = rest.get_mut(..size).ok_or(rc::SIZE)?;
     let key = Zeroizing::new([&session.key[..], auth].concat());
     match session.symmetric {
         SessionSymmetric::Null => Err(rc::SYMMETRIC),

@@ -134,8 +134,14 @@ impl<'a> Sensitive<'a> {
         if self.kind != sensitive_type(kind) {
             return Err(rc::TYPE);
         }
-        if name_alg.is_some_and(|alg| self.auth.as_bytes().len() > alg.size() || self.seed.len() > alg.size()) {
+        if name_alg.is_some_and(|alg| self.auth.as_bytes().len() > alg.size()) {
             return Err(rc::SIZE);
+        }
+        // A symmetric object has an obfuscation value as long as its Name's digest; a key pair at most.
+        let pair = matches!(kind, PublicKind::Ecc { .. });
+        let seed_fits = |alg: HashAlg| self.seed.len() == alg.size() || (pair && self.seed.len() < alg.size());
+        if !name_alg.is_none_or(seed_fits) {
+            return Err(rc::KEY_SIZE);
         }
         let material = match kind {
             PublicKind::Ecc { .. } => Material::Ecc(SigningKey::from_slice(self.value).map_err(|_| rc::KEY_SIZE)?),

@@ -30,7 +30,7 @@ impl HmacSequence {
         };
         padded.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
         let mut inner = Hasher::new(alg);
-        inner.update(&*masked(&padded, block, 0x36));
+        inner.update(&masked(&padded, block, 0x36));
         Self { inner, key: padded }
     }
 

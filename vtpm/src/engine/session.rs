@@ -341,6 +341,11 @@ impl Sessions {
         }
     }
 
+    /// Whether a session is loaded in the place of a handle, of whichever type.
+    pub(super) fn is_loaded(&self, handle: Handle) -> bool {
+        index(handle).and_then(|n| self.slots.get(n)).is_some_and(|s| matches!(s, Slot::Loaded(_)))
+    }
+
     /// The loaded session of a handle, to be changed.
     pub(super) fn get_mut(&mut self, handle: Handle) -> Option<&mut Session> {
         match self.slots.get_mut(index(handle)?)? {

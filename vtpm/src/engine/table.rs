@@ -9,6 +9,7 @@ use super::commands::{
     random, selftest, session, sign,
 };
 use super::dispatch::Call;
+use super::object::SLOTS;
 
 /// The most handles of any command.
 pub(super) const MAX_HANDLES: usize = 3;
@@ -48,6 +49,8 @@ pub(super) enum HandleKind {
     ObjectOrNull,
     /// TPMI_RH_HIERARCHY+.
     Hierarchy,
+    /// TPMI_DH_PARENT+.
+    Parent,
     /// TPMI_RH_HIERARCHY_AUTH.
     HierarchyAuth,
     /// TPMI_RH_PROVISION.
@@ -71,21 +74,30 @@ impl HandleKind {
             Self::Object => is_object(handle),
             Self::ObjectOrNull => is_object(handle) || handle == rh::NULL,
             Self::Hierarchy => is_hierarchy(handle),
+            Self::Parent => is_object(handle) || is_hierarchy(handle),
             Self::HierarchyAuth => (is_hierarchy(handle) && handle != rh::NULL) || handle == rh::LOCKOUT,
             Self::Provision => matches!(handle, rh::OWNER | rh::PLATFORM),
             Self::Entity => is_entity(handle),
             Self::EntityOrNull => is_entity(handle) || handle == rh::NULL,
             Self::Policy => handle.handle_type() == ht::POLICY_SESSION,
-            Self::Context => {
-                matches!(handle.handle_type(), ht::HMAC_SESSION | ht::POLICY_SESSION | ht::TRANSIENT)
-            }
+            Self::Context => is_transient(handle) || is_session(handle),
         }
     }
 }
 
+/// Whether a handle is one of sessions, of either type.
+pub(super) fn is_session(handle: Handle) -> bool {
+    matches!(handle.handle_type(), ht::HMAC_SESSION | ht::POLICY_SESSION)
+}
+
 /// TPMI_DH_OBJECT (Part 2, 9.3).
 fn is_object(handle: Handle) -> bool {
-    matches!(handle.handle_type(), ht::TRANSIENT | ht::PERSISTENT)
+    is_transient(handle) || handle.handle_type() == ht::PERSISTENT
+}
+
+/// From TRANSIENT_FIRST to TRANSIENT_LAST, of which there are as many as slots (Part 2, 7.5).
+pub(super) fn is_transient(handle: Handle) -> bool {
+    (rh::TRANSIENT_FIRST.0..).zip(0..SLOTS).any(|(slot, _)| slot == handle.0)
 }
 
 /// TPMI_DH_ENTITY (Part 2, 9.5).
@@ -189,11 +201,12 @@ const FLUSHED: CommandAttributes = CommandAttributes::FLUSHED;
 const R_HANDLE: CommandAttributes = CommandAttributes::R_HANDLE;
 
 use HandleKind::{
-    Context, Entity, EntityOrNull, Hierarchy, HierarchyAuth, Object, ObjectOrNull, Pcr, PcrOrNull, Policy, Provision,
+    Context, Entity, EntityOrNull, Hierarchy, HierarchyAuth, Object, ObjectOrNull, Parent, Pcr, PcrOrNull, Policy,
+    Provision,
 };
 
 /// The commands, in ascending order of their codes. Attributes as in the tables of Part 3.
-pub(super) static COMMANDS: [Command; 57] = [
+pub(super) static COMMANDS: [Command; 58] = [
     command(cc::EVICT_CONTROL, "EvictControl", &[user(Provision), plain(Object)], NV, context::evict_control),
     command(
         cc::HIERARCHY_CHANGE_AUTH,
@@ -288,6 +301,7 @@ pub(super) static COMMANDS: [Command; 57] = [
     command(cc::POLICY_PASSWORD, "PolicyPassword", &[plain(Policy)], NONE, policy::policy_password),
     command(cc::POLICY_NV_WRITTEN, "PolicyNvWritten", &[plain(Policy)], NONE, policy::policy_nv_written),
     command(cc::POLICY_TEMPLATE, "PolicyTemplate", &[plain(Policy)], NONE, policy::policy_template).takes(),
+    command(cc::CREATE_LOADED, "CreateLoaded", &[user(Parent)], R_HANDLE, object::create_loaded).takes().gives(),
 ];
 
 /// The name of a command in Part 3, for people; `None` for a command that this TPM does not have.

@@ -1,5 +1,7 @@
 //! Context management (Part 3, 28).
 
+use std::boxed::Box;
+
 use bulla_tpm_types::{Context, Error, ErrorKind, Handle, ObjectAttributes, Rc, Reader, ht, rc, rh};
 
 use super::super::Tpm;
@@ -10,12 +12,7 @@ use super::super::dispatch::Call;
 use super::super::object::Object;
 use super::super::selftest::TestSet;
 use super::super::session::Session;
-use super::super::table::is_hierarchy;
-
-/// Whether contexts of a handle are those of sessions.
-fn is_session(handle: Handle) -> bool {
-    matches!(handle.handle_type(), ht::HMAC_SESSION | ht::POLICY_SESSION)
-}
+use super::super::table::{is_hierarchy, is_session, is_transient};
 
 /// TPM2_ContextSave (28.2). An object stays loaded; a session does not.
 pub(in super::super) fn context_save(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
@@ -52,8 +49,8 @@ fn context<'a>(r: &mut Reader<'a>) -> Result<Context<'a>, Error> {
 
 /// What a context holds.
 enum Loaded {
-    Session(Session),
-    Object(Object),
+    Session(Box<Session>),
+    Object(Box<Object>),
 }
 
 /// TPM2_ContextLoad (28.3).
@@ -67,17 +64,17 @@ pub(in super::super) fn context_load(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> 
     let plain = tpm.unwrap_context(c.sequence, c.saved_handle, c.hierarchy, c.blob).map_err(|e| e.parameter(1))?;
     let loaded = if session {
         tpm.sessions.check_return(c.saved_handle, c.sequence).map_err(|e| e.parameter(1))?;
-        read_session(&plain).map(Loaded::Session)
+        read_session(&plain).map(|s| Loaded::Session(Box::new(s)))
     } else {
         tpm.objects.has_room()?;
-        read_object(&plain, c.hierarchy).map(Loaded::Object)
+        read_object(&plain, c.hierarchy).map(|o| Loaded::Object(Box::new(o)))
     };
     let handle = match loaded {
         Ok(Loaded::Session(session)) => {
-            tpm.sessions.returned(c.saved_handle, session);
+            tpm.sessions.returned(c.saved_handle, *session);
             c.saved_handle
         }
-        Ok(Loaded::Object(object)) => tpm.objects.insert(object)?,
+        Ok(Loaded::Object(object)) => tpm.objects.insert(*object)?,
         Err(_) => {
             // It was authentic, so this TPM has written it: not to be able to read it is a defect.
             tpm.fail();
@@ -92,10 +89,8 @@ pub(in super::super) fn context_load(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> 
 fn flushable(r: &mut Reader<'_>) -> Result<Handle, Error> {
     let at = r.clone();
     let handle = r.get::<Handle>()?;
-    match handle.handle_type() {
-        ht::HMAC_SESSION | ht::POLICY_SESSION | ht::TRANSIENT => Ok(handle),
-        _ => Err(at.error(ErrorKind::Value, "TPMI_DH_CONTEXT")),
-    }
+    let known = is_session(handle) || is_transient(handle);
+    if known { Ok(handle) } else { Err(at.error(ErrorKind::Value, "TPMI_DH_CONTEXT")) }
 }
 
 /// TPM2_FlushContext (28.4). The handle is a parameter, so that it may be one that is not loaded.

@@ -38,7 +38,7 @@ pub(in super::super) fn z_gen(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<
     };
     // Unrestricted decryption keys only, of no other scheme.
     if key.has(A::RESTRICTED) || !key.has(A::DECRYPT) {
-        return Err(rc::KEY.handle(1));
+        return Err(rc::ATTRIBUTES.handle(1));
     }
     if !matches!(parms.scheme, AsymScheme::Ecdh(_) | AsymScheme::Null) {
         return Err(rc::SCHEME.handle(1));

@@ -3,8 +3,8 @@
 use std::boxed::Box;
 
 use bulla_tpm_types::{
-    Data, Digest, Error, HashAlg, Marshal, Name, ObjectAttributes as A, PcrSelectionList, Public, PublicKind, Rc,
-    Reader, SensitiveCreate, Symmetric, Unmarshal, Writer, rc, rh,
+    Data, Digest, Error, Handle, HashAlg, Marshal, Name, ObjectAttributes as A, PcrSelectionList, Public, PublicKind,
+    Rc, Reader, SensitiveCreate, Symmetric, Unmarshal, Writer, rc, rh,
 };
 use zeroize::Zeroizing;
 
@@ -16,6 +16,7 @@ use super::super::object::{Key, Kind, Material, Object, Private, Protector, qual
 use super::super::protect::{Iv, Sensitive, put_sensitive, sensitive_type};
 use super::super::secret::AuthValue;
 use super::super::selftest::TestSet;
+use super::super::table::is_hierarchy;
 use super::hierarchy;
 
 /// The largest TPM2B_PRIVATE that is accepted; those made here are smaller.
@@ -30,6 +31,65 @@ fn public(r: &mut Reader<'_>) -> Result<Public, Error> {
     r.sized("TPM2B_PUBLIC", Public::unmarshal)
 }
 
+impl Tpm {
+    /// Makes a child of a storage key; answers it and its TPM2B_PRIVATE. The parameters of the sensitive area and of
+    /// the template are the first and the second.
+    fn make_child(
+        &mut self,
+        parent: Handle,
+        sensitive: &SensitiveCreate<'_>,
+        template: &Public,
+    ) -> Result<(Key, Vec<u8>), Rc> {
+        let own = template.name_alg.map_or(TestSet::default(), TestSet::hash);
+        self.require(TestSet::BANKS | own | TestSet::DRBG | TestSet::ECDSA | TestSet::AES)?;
+        let parent = self.objects.key(parent).map_err(|_| rc::TYPE.handle(1))?;
+        let protector = parent.parent().ok_or(rc::TYPE.handle(1))?;
+        let name_alg = create::check_template(template, Some(&parent.public), !sensitive.data.is_empty())
+            .map_err(|e| e.parameter(2))?;
+        if sensitive.user_auth.len() > name_alg.size() {
+            return Err(rc::SIZE.parameter(1));
+        }
+        let (public, private) =
+            create::make(&mut self.random, template, name_alg, sensitive.data).map_err(|e| e.parameter(1))?;
+        let name = public.name();
+        let mut plain = Writer::from_vec(Vec::with_capacity(MAX_PRIVATE));
+        put_sensitive(&mut plain, sensitive_type(&public.kind), &AuthValue::new(sensitive.user_auth), &private);
+        let plain = Zeroizing::new(plain.into_vec());
+        let wrapped = protector.wrap(&name, Some(&mut self.random), &plain)?;
+        let key = Key {
+            qualified_name: qualified_name(&public, &parent.qualified_name, &name),
+            public,
+            name,
+            hierarchy: parent.hierarchy,
+            private: Some(private),
+            external: false,
+        };
+        Ok((key, wrapped))
+    }
+}
+
+/// TPM2_CreateLoaded (12.9). Nothing is derived from derivation parents: they are TPM_RC_TYPE.
+pub(in super::super) fn create_loaded(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let (sensitive, template) = call.params(|p| {
+        Ok((p.with(|r| r.sized("TPM2B_SENSITIVE_CREATE", SensitiveCreate::unmarshal))?, p.with(public)?))
+    })?;
+    tpm.objects.has_room()?;
+    let parent = call.handle(1);
+    let (key, private) = if is_hierarchy(parent) {
+        (tpm.make_primary(parent, &sensitive, &template)?.1, Vec::new())
+    } else {
+        tpm.make_child(parent, &sensitive, &template)?
+    };
+    let (public, name) = (key.public, key.name);
+    let object = Object { kind: Kind::Key(Box::new(key)), auth: AuthValue::new(sensitive.user_auth) };
+    call.answer_handle(tpm.objects.insert(object)?);
+    let out = call.out();
+    out.tpm2b(&private);
+    out.sized(|w| w.put(&public));
+    out.put(&name);
+    Ok(())
+}
+
 /// TPM2_Create (12.1).
 pub(in super::super) fn create(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     let (sensitive, template, outside_info, creation_pcr) = call.params(|p| {
@@ -40,33 +100,19 @@ pub(in super::super) fn create(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result
             p.get::<PcrSelectionList>()?,
         ))
     })?;
-    let own = template.name_alg.map_or(TestSet::default(), TestSet::hash);
-    tpm.require(TestSet::BANKS | own | TestSet::DRBG | TestSet::ECDSA | TestSet::AES)?;
-    let parent_key = tpm.objects.key(call.handle(1)).map_err(|_| rc::TYPE.handle(1))?;
-    let protector = parent_key.parent().ok_or(rc::TYPE.handle(1))?;
-    let name_alg = create::check_template(&template, Some(&parent_key.public), !sensitive.data.is_empty())
-        .map_err(|e| e.parameter(2))?;
-    if sensitive.user_auth.len() > name_alg.size() {
-        return Err(rc::SIZE.parameter(1));
-    }
-    let (public, private) =
-        create::make(&mut tpm.random, &template, name_alg, sensitive.data).map_err(|e| e.parameter(1))?;
-    let name = public.name();
-    let auth = AuthValue::new(sensitive.user_auth);
-    let mut plain = Writer::from_vec(Vec::with_capacity(MAX_PRIVATE));
-    put_sensitive(&mut plain, sensitive_type(&public.kind), &auth, &private);
-    let plain = Zeroizing::new(plain.into_vec());
-    let wrapped = protector.wrap(&name, Some(&mut tpm.random), &plain)?;
-
+    let (child, private) = tpm.make_child(call.handle(1), &sensitive, &template)?;
+    let (public, name) = (child.public, child.name);
+    let name_alg = public.name_alg.ok_or(rc::HASH.parameter(2))?;
+    let parent = tpm.objects.key(call.handle(1)).map_err(|_| rc::TYPE.handle(1))?;
     let parent = Parent {
-        name_alg: parent_key.public.name_alg,
-        name: parent_key.name,
-        qualified_name: parent_key.qualified_name,
-        hierarchy: parent_key.hierarchy,
+        name_alg: parent.public.name_alg,
+        name: parent.name,
+        qualified_name: parent.qualified_name,
+        hierarchy: parent.hierarchy,
     };
     let creation = tpm.creation((name_alg, &name), &parent, call.locality, outside_info, &creation_pcr);
     let out = call.out();
-    out.tpm2b(&wrapped);
+    out.tpm2b(&private);
     out.sized(|w| w.put(&public));
     out.sized(|w| w.put(&creation.data));
     out.put(&creation.hash);
@@ -155,24 +201,26 @@ pub(in super::super) fn load_external(tpm: &mut Tpm, call: &mut Call<'_, '_>) ->
         PublicKind::Ecc { unique, .. } if ecc::public_key(unique).is_none() => {
             return Err(rc::ECC_POINT.parameter(2));
         }
-        PublicKind::KeyedHash { unique, .. } | PublicKind::SymCipher { unique, .. }
-            if unique.len() != public.name_alg.map_or(unique.len(), HashAlg::size) =>
-        {
-            return Err(rc::KEY.parameter(2));
-        }
         _ => {}
     }
     create::check_public(&public).map_err(|e| e.parameter(2))?;
     let (auth, private) = match sensitive {
         Some(s) => {
             let private = s.private(&public.kind, public.name_alg).map_err(|e| e.parameter(1))?;
-            if !is_bound(&public, &private) {
-                return Err(rc::BINDING.parameter(2));
-            }
             (s.auth, Some(private))
         }
         None => (AuthValue::default(), None),
     };
+    let unique = match &public.kind {
+        PublicKind::KeyedHash { unique, .. } | PublicKind::SymCipher { unique, .. } => unique.len(),
+        _ => public.name_alg.map_or(0, HashAlg::size),
+    };
+    if public.name_alg.is_some_and(|alg| alg.size() != unique) {
+        return Err(rc::KEY.parameter(2));
+    }
+    if private.as_ref().is_some_and(|p| !is_bound(&public, p)) {
+        return Err(rc::BINDING.parameter(2));
+    }
     let name = public.name();
     let qualified_name = qualified_name(&public, &hierarchy.to_vec(), &name);
     let key = Key { public, name, qualified_name, hierarchy, private, external: true };

@@ -19,6 +19,32 @@ use super::super::selftest::TestSet;
 /// The derivation is frozen: every endorsement key that anyone ever trusted depends on it.
 const LABEL: &[u8] = b"bulla primary object 1";
 
+impl Tpm {
+    /// Makes the primary object of a hierarchy and a template, whose parameters are the first and the second.
+    pub(super) fn make_primary(
+        &mut self,
+        hierarchy: Handle,
+        sensitive: &SensitiveCreate<'_>,
+        template: &Public,
+    ) -> Result<(HashAlg, Key), Rc> {
+        let name_alg =
+            create::check_template(template, None, !sensitive.data.is_empty()).map_err(|e| e.parameter(2))?;
+        if sensitive.user_auth.len() > name_alg.size() {
+            return Err(rc::SIZE.parameter(1));
+        }
+        self.require(TestSet::BANKS | TestSet::hash(name_alg) | TestSet::DRBG | TestSet::ECDSA)?;
+        let seed = self.hierarchies.get(hierarchy).map(|h| &h.seed).ok_or(rc::HIERARCHY.handle(1))?;
+        match derive(&seed[..], template, name_alg, sensitive.data, hierarchy) {
+            // The generator answers keys: this cannot happen in a healthy TPM.
+            Err(rc::FAILURE) => {
+                self.fail();
+                Err(rc::FAILURE)
+            }
+            made => Ok((name_alg, made.map_err(|e| e.parameter(1))?)),
+        }
+    }
+}
+
 /// TPM2_CreatePrimary.
 pub(in super::super) fn create_primary(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     let (sensitive, template, outside_info, creation_pcr) = call.params(|p| {
@@ -30,22 +56,8 @@ pub(in super::super) fn create_primary(tpm: &mut Tpm, call: &mut Call<'_, '_>) -
         ))
     })?;
     tpm.objects.has_room()?;
-    let name_alg = create::check_template(&template, None, !sensitive.data.is_empty()).map_err(|e| e.parameter(2))?;
-    if sensitive.user_auth.len() > name_alg.size() {
-        return Err(rc::SIZE.parameter(1));
-    }
-    tpm.require(TestSet::BANKS | TestSet::hash(name_alg) | TestSet::DRBG | TestSet::ECDSA)?;
-
     let hierarchy = call.handle(1);
-    let seed = tpm.hierarchies.get(hierarchy).map(|h| &h.seed).ok_or(rc::HIERARCHY.handle(1))?;
-    let key = match derive(&seed[..], &template, name_alg, sensitive.data, hierarchy) {
-        // The generator answers keys: this cannot happen in a healthy TPM.
-        Err(rc::FAILURE) => {
-            tpm.fail();
-            return Err(rc::FAILURE);
-        }
-        made => made.map_err(|e| e.parameter(1))?,
-    };
+    let (name_alg, key) = tpm.make_primary(hierarchy, &sensitive, &template)?;
     let name = hierarchy_name(hierarchy);
     let parent = Parent { name_alg: None, name, qualified_name: name, hierarchy };
     let creation = tpm.creation((name_alg, &key.name), &parent, call.locality, outside_info, &creation_pcr);

@@ -146,7 +146,8 @@ pub(in super::super) fn verify_signature(tpm: &mut Tpm, call: &mut Call<'_, '_>)
     if !key.signs() {
         return Err(rc::ATTRIBUTES.handle(1));
     }
-    let digest = Ha::new(alg, &digest).ok_or(rc::SIZE.parameter(1))?;
+    // No signature is over a digest of another length.
+    let digest = Ha::new(alg, &digest).ok_or(rc::SIGNATURE.parameter(2))?;
     verify(key, &digest, &signature).map_err(|e| if e == rc::HANDLE { e.handle(1) } else { e.parameter(2) })?;
     // TPMT_TK_VERIFIED (Part 2, 10.7.4): of nothing for a key in no hierarchy, or without a Name.
     let ticket = if key.hierarchy == rh::NULL || key.name.is_empty() {

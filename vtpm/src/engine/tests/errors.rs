@@ -54,7 +54,7 @@ fn handles() {
     assert_eq!(code(&mut tpm, &unhex("8001 0000000a 00000173")), rc::INSUFFICIENT.handle(1));
     assert_eq!(code(&mut tpm, &command::read_public(rh::OWNER)), rc::VALUE.handle(1));
     assert_eq!(code(&mut tpm, &command::read_public(Handle(0x8000_0000))), rc::REFERENCE_H0);
-    assert_eq!(code(&mut tpm, &command::read_public(Handle(0x80ff_ffff))), rc::REFERENCE_H0);
+    assert_eq!(code(&mut tpm, &command::read_public(Handle(0x80ff_ffff))), rc::VALUE.handle(1));
     assert_eq!(code(&mut tpm, &command::read_public(Handle(0x8100_0001))), rc::HANDLE.handle(1));
     let second = command::event_sequence_complete(Handle(0), Handle(0x8000_0007), b"");
     assert_eq!(code(&mut tpm, &second), Rc(rc::REFERENCE_H0.0 + 1));
@@ -138,7 +138,7 @@ fn every_command_needs_its_sessions_and_refuses_trailing_bytes() {
                 HandleKind::Hierarchy | HandleKind::HierarchyAuth | HandleKind::Provision | HandleKind::Entity => {
                     rh::OWNER
                 }
-                HandleKind::ObjectOrNull | HandleKind::EntityOrNull => rh::NULL,
+                HandleKind::ObjectOrNull | HandleKind::EntityOrNull | HandleKind::Parent => rh::NULL,
                 HandleKind::Policy => policy,
             })
             .collect();

@@ -93,6 +93,7 @@ fn object_commands() -> Vec<Vec<u8>> {
             1,
             "0007 0000 0003 736563 000e 0008 000b 00000052 0000 0010 0000 0000 00000000",
         ),
+        password(cc::CREATE_LOADED, &[PARENT], 1, "0007 0000 0003 736563 000e 0008 000b 00000052 0000 0010 0000"),
         password(cc::LOAD, &[PARENT], 1, "0004 0002 aabb 000e 0008 000b 00000052 0000 0010 0000"),
         // A public keyed hash, and a symmetric key with its sensitive area.
         password(cc::LOAD_EXTERNAL, &[], 0, &format!("0000 002e 0008 000b 00000040 0000 0010 {digest} 40000001")),

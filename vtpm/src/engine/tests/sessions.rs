@@ -323,7 +323,14 @@ fn what_a_session_may_not_be() {
     assert_eq!(random(&mut session, keep | A::AUDIT_RESET, &[0, 1]), Err(rc::ATTRIBUTES.session(1)));
     // The parameter that is to be decrypted is longer than the command (CVE-2023-1017, CVE-2023-1018).
     let handle = session.handle;
-    for params in [&[][..], &[0], &[0, 1], &[0xff, 0xff], &[0, 3, 1, 2]] {
+    let cases: [(&[u8], Rc); 5] = [
+        (&[], rc::INSUFFICIENT),
+        (&[0], rc::INSUFFICIENT),
+        (&[0, 1], rc::SIZE),
+        (&[0xff, 0xff], rc::SIZE),
+        (&[0, 3, 1, 2], rc::SIZE),
+    ];
+    for (params, want) in cases {
         let sent = AuthCommand {
             handle,
             nonce: Nonce::new(&[1; 32]).expect("fits"),
@@ -331,7 +338,7 @@ fn what_a_session_may_not_be() {
             hmac: Default::default(),
         };
         let cmd = Builder::with_sessions(cc::STIR_RANDOM, &[], &[sent]).params(|w| w.bytes(params)).build();
-        assert_eq!(code(&mut tpm, &cmd), rc::INSUFFICIENT.session(1), "{params:?}");
+        assert_eq!(code(&mut tpm, &cmd), want.session(1), "{params:?}");
     }
     // A trial session authorizes nothing, and a plain one does not encrypt.
     let trial = Client { handle: start_plain(&mut tpm, 3), ..session };

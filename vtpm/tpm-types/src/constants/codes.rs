@@ -62,6 +62,7 @@ pub mod cc {
     pub const POLICY_PASSWORD: u32 = 0x0000_018c;
     pub const POLICY_NV_WRITTEN: u32 = 0x0000_018f;
     pub const POLICY_TEMPLATE: u32 = 0x0000_0190;
+    pub const CREATE_LOADED: u32 = 0x0000_0191;
 }
 
 /// TPM_ST_* values (Part 2, 6.9).
