@@ -72,7 +72,7 @@ pub(crate) fn decode(bytes: &[u8], ip: u64, mode: Code, features: &Features) -> 
     operands(&i, mode, &mut insn);
     let lowered = int::lower(&i, features, &mut insn)
         .or_else(|| system::lower(&i, mode, features, &mut insn))
-        .or_else(|| x87::lower(&i, bytes, features, &mut insn))
+        .or_else(|| x87::lower(&i, bytes, &mut insn))
         .or_else(|| sse::lower(&i));
     match lowered {
         Some(Lowered { run, ends }) => {
@@ -124,7 +124,7 @@ fn operands(i: &Instruction, mode: Code, out: &mut Insn) {
         }
     }
     if !matches!(i.op0_kind(), OpKind::Memory) && !matches!(i.op1_kind(), OpKind::Memory) {
-        out.seg = segment(i.memory_segment());
+        out.seg = overridden(i, mode, false);
     }
     out.bits |= address
         | if i.has_rep_prefix() { REP } else { 0 }
@@ -134,15 +134,21 @@ fn operands(i: &Instruction, mode: Code, out: &mut Insn) {
         | if mode == Code::Bits32 { WIDE } else { 0 };
 }
 
+/// The segment of the memory operand. In 64-bit mode overrides other than FS and GS are ignored (SDM vol. 1, §3.3.7.1):
+/// then only a stack-like base makes it SS, and faults of non-canonical addresses #SS.
+fn overridden(i: &Instruction, mode: Code, stack: bool) -> u8 {
+    let chosen = segment(i.memory_segment());
+    match mode {
+        Code::Bits64 if chosen < seg::FS as u8 => (if stack { seg::SS } else { seg::DS }) as u8,
+        _ => chosen,
+    }
+}
+
 /// The memory operand; returns log₂ of the address size in bytes.
 fn memory(i: &Instruction, mode: Code, out: &mut Insn) -> u8 {
     let (base, index) = (i.memory_base(), i.memory_index());
-    out.seg = segment(i.memory_segment());
-    if mode == Code::Bits64 && out.seg < seg::FS as u8 {
-        // Overrides other than FS and GS are ignored (SDM vol. 1, §3.3.7.1): the base decides between #GP and #SS.
-        let stack = matches!(base.full_register(), Register::RSP | Register::RBP);
-        out.seg = if stack { seg::SS as u8 } else { seg::DS as u8 };
-    }
+    let stack = matches!(base.full_register(), Register::RSP | Register::RBP);
+    out.seg = overridden(i, mode, stack);
     let displacement = i.memory_displacement64();
     let size = if matches!(base, Register::RIP) || base.is_some_and(wide) || index.is_some_and(wide) {
         3
@@ -216,7 +222,8 @@ pub(crate) fn segment(r: Register) -> u8 {
 /// The number of a register in its file.
 pub(crate) fn number(r: Register) -> u8 {
     let n = r as u32;
-    let within = |first: Register, last: Register| (first as u32..=last as u32).contains(&n).then(|| (n - first as u32) as u8);
+    let within =
+        |first: Register, last: Register| (first as u32..=last as u32).contains(&n).then(|| (n - first as u32) as u8);
     if let Some(k) = within(Register::AL, Register::R15L) {
         return match k {
             0..4 => k,

@@ -152,17 +152,23 @@ pub(crate) fn push_f80(core: &mut Core, i: &Insn) -> R {
     Ok(())
 }
 
-/// An instruction that stores what the unit gives, if it gives anything. The unit changes after the store only.
+/// An instruction that stores what the unit gives, if it gives anything. The unit changes after the store only, and the
+/// place is one that could be written even if nothing is.
 fn store_with<T>(
     core: &mut Core,
     i: &Insn,
+    size: usize,
     f: impl FnOnce(&mut Fpu) -> Option<T>,
     store: impl FnOnce(&mut Core, &Insn, T) -> R,
 ) -> R {
     ready(core)?;
     let mut next = core.fpu.clone();
-    if let Some(value) = f(&mut next) {
-        store(core, i, value)?;
+    match f(&mut next) {
+        Some(value) => store(core, i, value)?,
+        None => {
+            let la = core.linear(i, size as u64, Access::Write)?;
+            core.probe(core.mmu, usize::from(i.seg), la, size, Access::Write)?;
+        }
     }
     core.fpu = next;
     note(core, i, true);
@@ -171,12 +177,12 @@ fn store_with<T>(
 
 /// FST, FIST and their kin.
 pub(crate) fn store<T: Plain>(core: &mut Core, i: &Insn, f: impl FnOnce(&mut Fpu) -> Option<T>) -> R {
-    store_with(core, i, f, |core, i, value| core.store(i, value))
+    store_with(core, i, T::BYTES, f, |core, i, value| core.store(i, value))
 }
 
 /// FSTP m80fp and FBSTP.
 pub(crate) fn store_ten(core: &mut Core, i: &Insn, f: impl FnOnce(&mut Fpu) -> Option<[u8; 10]>) -> R {
-    store_with(core, i, f, |core, i, [a, b, c, d, e, f, g, h, j, k]: [u8; 10]| {
+    store_with(core, i, 10, f, |core, i, [a, b, c, d, e, f, g, h, j, k]: [u8; 10]| {
         let la = core.linear(i, 10, Access::Write)?;
         let segment = usize::from(i.seg);
         core.probe(core.mmu, segment, la, 10, Access::Write)?;
