@@ -126,7 +126,7 @@ fn differences(host: &Outcome, soft: &Outcome, undefined: Undefined) -> Vec<Diff
     if a.mxcsr() != b.mxcsr() {
         field(&"mxcsr", &Hex(a.mxcsr()), &Hex(b.mxcsr()));
     }
-    if !(undefined.mmx_mode_on_fault && matches!(host.event, Event::Exception { .. })) {
+    if !undefined.any_x87 && !(undefined.mmx_mode_on_fault && matches!(host.event, Event::Exception { .. })) {
         floating_point(a, b, undefined, &mut field);
     }
     changes(&host.changes, &soft.changes, &mut field);

@@ -29,7 +29,12 @@ pub fn rule(instruction: &Instruction, bytes: &[u8]) -> Rule {
     // Multi-byte NOPs that extensions not announced give a meaning to (SDM vol. 2, NOP, ENDBR64, RDSSP).
     if matches!(
         instruction.code(),
-        Code::Endbr32 | Code::Endbr64 | Code::Rdsspd_r32 | Code::Rdsspq_r64 | Code::Cldemote_m8
+        Code::Endbr32
+            | Code::Endbr64
+            | Code::Rdsspd_r32
+            | Code::Rdsspq_r64
+            | Code::Cldemote_m8
+            | Code::Prefetchwt1_m8
     ) {
         return Rule::Compare;
     }
@@ -120,7 +125,7 @@ fn skipped(instruction: &Instruction, bytes: &[u8]) -> bool {
         // From memory AMD does not enter MMX mode, Intel does (SDM vol. 2, CVTPI2PS; CVTPI2PD never does).
         M::Cvtpi2ps => return instruction.op1_kind() == OpKind::Memory,
         // AMD lets REP and REPNE choose between the two.
-        M::Loope | M::Loopne => return prefixes(bytes).iter().any(|p| matches!(p, 0xF2 | 0xF3)),
+        M::Loope | M::Loopne if prefixes(bytes).iter().any(|p| matches!(p, 0xF2 | 0xF3)) => return true,
         // With REX.B it is XCHG on AMD, whatever the prefix.
         M::Pause => return prefixes(bytes).iter().any(|p| p & 0xF1 == 0x41),
         // A register that is not equal keeps its upper half on AMD; Intel's description writes it (SDM vol. 2, CMPXCHG).
@@ -186,9 +191,13 @@ pub fn latitude(instruction: &Instruction, host: &Outcome, soft: &Outcome) -> Op
         // How many bytes belong to what is no instruction.
         ((6, ..), (14, error, _)) | ((14, error, _), (6, ..)) if error & FETCH != 0 => Some("#UD and the next page"),
         // SDM vol. 2, MASKMOVDQU: faults of bytes that are not written are the implementation's.
-        ((14, ..), _) if matches!(instruction.mnemonic(), M::Maskmovq | M::Maskmovdqu) => Some("masked bytes"),
+        ((14 | 17, ..), _) if matches!(instruction.mnemonic(), M::Maskmovq | M::Maskmovdqu) => Some("masked bytes"),
         // Which operand is read first.
-        ((14, ..), (14, ..)) if matches!(instruction.mnemonic(), M::Cmpsb | M::Cmpsw | M::Cmpsd | M::Cmpsq) => Some("two operands"),
+        ((12..=14 | 17, ..), (12..=14 | 17, ..))
+            if matches!(instruction.mnemonic(), M::Cmpsb | M::Cmpsw | M::Cmpsd | M::Cmpsq) =>
+        {
+            Some("two operands")
+        }
         ((14, e, p), (14, f, q)) if size > 10 && e == f && p / 4096 == q / 4096 => Some("parts of an operand"),
         // Faults of alignment of 16-byte operands: with SHA AMD asks for none.
         ((x, ..), (13, 0, _)) if sha && size == 16 && x != 13 => Some("alignment for SHA"),
@@ -237,6 +246,8 @@ pub struct Undefined {
     pub approximate_sse: bool,
     /// Registers of x87 may differ by a few units in the last place, and what follows from that.
     pub approximate_x87: bool,
+    /// Registers of x87 are not compared: the operand was outside the instruction's range.
+    pub any_x87: bool,
     /// An instruction that faults may have entered MMX mode already (AMD does, we do not).
     pub mmx_mode_on_fault: bool,
 }
@@ -254,6 +265,13 @@ pub fn undefined(instruction: &Instruction, start: Option<&Registers>) -> Undefi
         M::Rcpps | M::Rcpss | M::Rsqrtps | M::Rsqrtss => undefined.approximate_sse = true,
         M::F2xm1 | M::Fsin | M::Fcos | M::Fsincos | M::Fpatan | M::Fptan | M::Fyl2x | M::Fyl2xp1 => {
             undefined.approximate_x87 = true;
+            // SDM vol. 2, F2XM1: −1 to 1; FYL2XP1: −(1−√½) to √2−1, here the power of two below.
+            let exponent = start.map_or(0, |start| (start.st(0) >> 64) as u32 & 0x7FFF);
+            undefined.any_x87 = match instruction.mnemonic() {
+                M::F2xm1 => exponent >= 0x3FFF,
+                M::Fyl2xp1 => exponent >= 0x3FFD,
+                _ => false,
+            };
         }
         // C1 is cleared by Intel's processors and left alone by AMD's.
         M::Fcomi | M::Fcomip | M::Fucomi | M::Fucomip => undefined.fsw |= 0x200,

@@ -113,6 +113,12 @@ impl Generator {
         for n in [3, 5, 12, 13, 14, 15] {
             start.gpr[n] = layout::DATA + 0x200 + 16 * rng.below(0x1A0);
         }
+        if rng.percent(60) {
+            // For string instructions.
+            start.gpr[6] = values::pointer(rng);
+            start.gpr[7] = values::pointer(rng);
+            start.gpr[1] = rng.below(20);
+        }
         start.gpr[4] = layout::DATA + 0x800 + 8 * rng.below(0x200);
         start.rip = layout::CODE + if rng.percent(10) { layout::PAGE - 1 - rng.below(40) } else { rng.below(0xE00) };
         let length = 2 + rng.below(7);
