@@ -10,6 +10,11 @@ use crate::segment::{Descriptor, Stack, index, kind, null};
 /// DR7.GD: accesses to debug registers are faults.
 const DR7_GD: u64 = 1 << 13;
 
+/// DR6.BS: single step.
+pub(crate) const DR6_BS: u64 = 1 << 14;
+/// DR6.B0 to B3: which breakpoints.
+const DR6_HITS: u64 = 0xF;
+
 /// What makes a handler run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
@@ -120,6 +125,12 @@ impl Core {
         }
     }
 
+    /// A breakpoint, watchpoint or single step of these bits: B0 to B3 are those of now, the other bits of DR6 only ever
+    /// gather (SDM vol. 3B, §18.2.3).
+    pub(crate) fn note_debug(&mut self, bits: u64) {
+        self.dr6 = self.dr6 & !DR6_HITS | bits;
+    }
+
     /// What an exception changes even if a double fault comes of it.
     fn note_exception(&mut self, v: u8) {
         match v {
@@ -140,6 +151,8 @@ impl Core {
             self.enter_real(vector, image)?;
         }
         self.faulted = true;
+        // A single-step trap that waited behind MOV SS is lost; hits of watchpoints go on waiting.
+        self.pending_db &= !DR6_BS;
         self.halted = false;
         self.shadow = Shadow::None;
         self.recheck = true;
@@ -175,10 +188,8 @@ impl Core {
         }
         let raw: u64 = self.load_table(self.idtr.base, at)?;
         let gate = Descriptor::loose(raw);
-        let is_gate = matches!(
-            gate.kind(),
-            kind::TASK_GATE | kind::INTERRUPT16 | kind::TRAP16 | kind::INTERRUPT | kind::TRAP
-        );
+        let is_gate =
+            matches!(gate.kind(), kind::TASK_GATE | kind::INTERRUPT16 | kind::TRAP16 | kind::INTERRUPT | kind::TRAP);
         if gate.is_segment() || !is_gate || cause == Cause::Instruction && gate.dpl() < self.cpl {
             return Err(self.gp(gate_error));
         }
@@ -341,7 +352,8 @@ impl Core {
         let rip = self.regs[reg::RIP];
         let la = if self.bits64() { rip } else { self.seg[seg::CS].base.wrapping_add(rip) & 0xFFFF_FFFF };
         let hits = (0..4).filter(|&k| {
-            let (enabled, what, len) = (self.dr7 >> (2 * k) & 3, self.dr7 >> (16 + 4 * k) & 3, self.dr7 >> (18 + 4 * k) & 3);
+            let (enabled, what, len) =
+                (self.dr7 >> (2 * k) & 3, self.dr7 >> (16 + 4 * k) & 3, self.dr7 >> (18 + 4 * k) & 3);
             enabled != 0 && what == 0 && len == 0 && self.dr[k] == la
         });
         Some(hits.fold(0, |bits, k| bits | 1 << k)).filter(|&bits| bits != 0)

@@ -3,6 +3,7 @@
 use crate::block::{Cache, MAX_INSNS};
 use crate::core::{Core, Shadow};
 use crate::decode::{Decoded, decode};
+use crate::exception::DR6_BS;
 use crate::fault::{Event, Fault, IoRequest, R};
 use crate::flags::bits as fl;
 use crate::insn::{Insn, reg, seg};
@@ -199,7 +200,7 @@ fn single_step(core: &mut Core, jumps: &mut Jumps, cache: &mut Cache) -> Ran {
         && shadow != Shadow::MovSs
         && let Some(hits) = core.code_breakpoint()
     {
-        core.dr6 |= hits;
+        core.note_debug(hits);
         core.stop(Event::Exception { vector: crate::fault::vector::DB, error: None }).into_ran(core)
     } else {
         core.hits = 0;
@@ -221,10 +222,11 @@ fn single_step(core: &mut Core, jumps: &mut Jumps, cache: &mut Cache) -> Ran {
         }
         let hits = std::mem::take(&mut core.hits);
         if completed && (trap || hits != 0) {
-            core.pending_db |= hits | if trap { 1 << 14 } else { 0 };
+            core.pending_db |= hits | if trap { DR6_BS } else { 0 };
         }
         if core.pending_db != 0 && core.shadow != Shadow::MovSs && !matches!(ran, Ran::Pause(_)) {
-            core.dr6 |= std::mem::take(&mut core.pending_db);
+            let bits = std::mem::take(&mut core.pending_db);
+            core.note_debug(bits);
             return core.stop(Event::Exception { vector: crate::fault::vector::DB, error: None }).into_ran(core);
         }
         ran

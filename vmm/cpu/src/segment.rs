@@ -220,11 +220,7 @@ impl Core {
             return Seg::real(selector, 0xF3);
         }
         let old = self.seg[which & 7];
-        if old.usable() {
-            Seg { selector, base: u64::from(selector) << 4, ..old }
-        } else {
-            Seg::real(selector, 0x93)
-        }
+        if old.usable() { Seg { selector, base: u64::from(selector) << 4, ..old } } else { Seg::real(selector, 0x93) }
     }
 
     /// Loads ES, SS, DS, FS or GS as MOV and POP do.
@@ -292,7 +288,8 @@ impl Core {
             let s = &mut self.seg[which];
             let conforming = s.kind() & 12 == 12;
             if s.usable() && !conforming && s.dpl() < self.cpl {
-                *s = Seg::unusable(0, 0);
+                // The bases of FS and GS go on counting in 64-bit mode, and stay.
+                *s = Seg { base: s.base, ..Seg::unusable(0, 0) };
             }
         }
     }
