@@ -3,7 +3,6 @@
 use iced_x86::{Code as Id, Instruction};
 
 use super::{Lowered, go};
-use crate::cpuid::Features;
 use crate::exec::x87::{self, Decimal, F32, F64, I16, I32, I64};
 use crate::exec::xsave;
 use crate::insn::Insn;
@@ -72,12 +71,12 @@ macro_rules! store_integer {
 }
 
 /// What `i` does, if it belongs here. `bytes` start with the instruction.
-pub(super) fn lower(i: &Instruction, bytes: &[u8], features: &Features, out: &mut Insn) -> Option<Lowered> {
-    let lowered = arithmetic(i.code(), features)
-        .or_else(|| transfer(i.code(), features))
+pub(super) fn lower(i: &Instruction, bytes: &[u8], out: &mut Insn) -> Option<Lowered> {
+    let lowered = arithmetic(i.code())
+        .or_else(|| transfer(i.code()))
         .or_else(|| inner(i.code()))
         .or_else(|| control(i.code()))
-        .or_else(|| states(i.code(), features));
+        .or_else(|| states(i.code()));
     if lowered.is_some() {
         out.imm = opcode(bytes).into();
     }
@@ -93,7 +92,7 @@ fn opcode(bytes: &[u8]) -> u16 {
     }
 }
 
-fn arithmetic(code: Id, features: &Features) -> Option<Lowered> {
+fn arithmetic(code: Id) -> Option<Lowered> {
     match code {
         Id::Fadd_m32fp => with_memory!(Add, F32),
         Id::Fadd_m64fp => with_memory!(Add, F64),
@@ -145,15 +144,15 @@ fn arithmetic(code: Id, features: &Features) -> Option<Lowered> {
         Id::Fucom_st0_sti => compare_register!(true, 0),
         Id::Fucomp_st0_sti => compare_register!(true, 1),
         Id::Fucompp => inside!(|fpu| fpu.fcom(Source::St(1), true, 2)),
-        Id::Fcomi_st0_sti if features.cmov => go(x87::fcomi::<false, false>),
-        Id::Fcomip_st0_sti if features.cmov => go(x87::fcomi::<false, true>),
-        Id::Fucomi_st0_sti if features.cmov => go(x87::fcomi::<true, false>),
-        Id::Fucomip_st0_sti if features.cmov => go(x87::fcomi::<true, true>),
+        Id::Fcomi_st0_sti => go(x87::fcomi::<false, false>),
+        Id::Fcomip_st0_sti => go(x87::fcomi::<false, true>),
+        Id::Fucomi_st0_sti => go(x87::fcomi::<true, false>),
+        Id::Fucomip_st0_sti => go(x87::fcomi::<true, true>),
         _ => None,
     }
 }
 
-fn transfer(code: Id, features: &Features) -> Option<Lowered> {
+fn transfer(code: Id) -> Option<Lowered> {
     match code {
         Id::Fld_m32fp => go(x87::push::<F32>),
         Id::Fld_m64fp => go(x87::push::<F64>),
@@ -174,21 +173,21 @@ fn transfer(code: Id, features: &Features) -> Option<Lowered> {
         Id::Fistp_m16int => store_integer!(u16, false, true),
         Id::Fistp_m32int => store_integer!(u32, false, true),
         Id::Fistp_m64int => store_integer!(u64, false, true),
-        Id::Fisttp_m16int if features.sse3 => store_integer!(u16, true, true),
-        Id::Fisttp_m32int if features.sse3 => store_integer!(u32, true, true),
-        Id::Fisttp_m64int if features.sse3 => store_integer!(u64, true, true),
+        Id::Fisttp_m16int => store_integer!(u16, true, true),
+        Id::Fisttp_m32int => store_integer!(u32, true, true),
+        Id::Fisttp_m64int => store_integer!(u64, true, true),
         Id::Fst_sti => inside!(|fpu, i| fpu.fst_st(i.dst, false)),
         Id::Fstp_sti | Id::Fstp_sti_DFD0 | Id::Fstp_sti_DFD8 => inside!(|fpu, i| fpu.fst_st(i.dst, true)),
         Id::Fstpnce_sti => inside!(|fpu, i| fpu.fstpnce(i.dst)),
         Id::Fxch_st0_sti | Id::Fxch_st0_sti_DDC8 | Id::Fxch_st0_sti_DFC8 => inside!(|fpu, i| fpu.fxch(i.src)),
-        Id::Fcmovb_st0_sti if features.cmov => go(x87::fcmov::<2>),
-        Id::Fcmovnb_st0_sti if features.cmov => go(x87::fcmov::<3>),
-        Id::Fcmove_st0_sti if features.cmov => go(x87::fcmov::<4>),
-        Id::Fcmovne_st0_sti if features.cmov => go(x87::fcmov::<5>),
-        Id::Fcmovbe_st0_sti if features.cmov => go(x87::fcmov::<6>),
-        Id::Fcmovnbe_st0_sti if features.cmov => go(x87::fcmov::<7>),
-        Id::Fcmovu_st0_sti if features.cmov => go(x87::fcmov::<10>),
-        Id::Fcmovnu_st0_sti if features.cmov => go(x87::fcmov::<11>),
+        Id::Fcmovb_st0_sti => go(x87::fcmov::<2>),
+        Id::Fcmovnb_st0_sti => go(x87::fcmov::<3>),
+        Id::Fcmove_st0_sti => go(x87::fcmov::<4>),
+        Id::Fcmovne_st0_sti => go(x87::fcmov::<5>),
+        Id::Fcmovbe_st0_sti => go(x87::fcmov::<6>),
+        Id::Fcmovnbe_st0_sti => go(x87::fcmov::<7>),
+        Id::Fcmovu_st0_sti => go(x87::fcmov::<10>),
+        Id::Fcmovnu_st0_sti => go(x87::fcmov::<11>),
         _ => None,
     }
 }
@@ -253,22 +252,22 @@ fn control(code: Id) -> Option<Lowered> {
     }
 }
 
-fn states(code: Id, features: &Features) -> Option<Lowered> {
+fn states(code: Id) -> Option<Lowered> {
     match code {
-        Id::Fxsave_m512byte if features.fxsr => go(xsave::fxsave::<false>),
-        Id::Fxsave64_m512byte if features.fxsr => go(xsave::fxsave::<true>),
-        Id::Fxrstor_m512byte if features.fxsr => go(xsave::fxrstor::<false>),
-        Id::Fxrstor64_m512byte if features.fxsr => go(xsave::fxrstor::<true>),
-        Id::Xsave_mem if features.xsave => go(xsave::xsave::<false>),
-        Id::Xsave64_mem if features.xsave => go(xsave::xsave::<true>),
-        Id::Xrstor_mem if features.xsave => go(xsave::xrstor::<false>),
-        Id::Xrstor64_mem if features.xsave => go(xsave::xrstor::<true>),
-        Id::Xsaveopt_mem if features.xsaveopt => go(xsave::xsaveopt::<false>),
-        Id::Xsaveopt64_mem if features.xsaveopt => go(xsave::xsaveopt::<true>),
-        Id::Xsavec_mem if features.xsavec => go(xsave::xsavec::<false>),
-        Id::Xsavec64_mem if features.xsavec => go(xsave::xsavec::<true>),
-        Id::Xgetbv if features.xsave => go(xsave::xgetbv),
-        Id::Xsetbv if features.xsave => go(xsave::xsetbv),
+        Id::Fxsave_m512byte => go(xsave::fxsave::<false>),
+        Id::Fxsave64_m512byte => go(xsave::fxsave::<true>),
+        Id::Fxrstor_m512byte => go(xsave::fxrstor::<false>),
+        Id::Fxrstor64_m512byte => go(xsave::fxrstor::<true>),
+        Id::Xsave_mem => go(xsave::xsave::<false>),
+        Id::Xsave64_mem => go(xsave::xsave::<true>),
+        Id::Xrstor_mem => go(xsave::xrstor::<false>),
+        Id::Xrstor64_mem => go(xsave::xrstor::<true>),
+        Id::Xsaveopt_mem => go(xsave::xsaveopt::<false>),
+        Id::Xsaveopt64_mem => go(xsave::xsaveopt::<true>),
+        Id::Xsavec_mem => go(xsave::xsavec::<false>),
+        Id::Xsavec64_mem => go(xsave::xsavec::<true>),
+        Id::Xgetbv => go(xsave::xgetbv),
+        Id::Xsetbv => go(xsave::xsetbv),
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::core::{Code, Core, Seg, cr};
+use crate::core::{Core, Seg, cr};
 use crate::cpuid::Features;
 use crate::decode::{Decoded, decode};
 use crate::fault::{Event, vector};
@@ -31,7 +31,7 @@ fn core() -> Core {
         map.write(at, entry).unwrap();
     }
     for page in 0..64 {
-        map.write(0x4000 + 8 * page, page * PAGE | 7).unwrap();
+        map.write(0x4000 + 8 * page, (page * PAGE) | 7).unwrap();
     }
     let mut core = Core::new(map, 0, &crate::cpuid::table().into(), Clock::Instructions { wall: 0 }, Some(1));
     core.features = Features::all();
