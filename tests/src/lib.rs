@@ -102,3 +102,21 @@ pub fn write(dir: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     std::fs::write(&path, bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     path
 }
+
+/// Resident bytes / 10^6 of a process, without the mappings of exactly the sizes in `except`.
+///
+/// # Errors
+/// When the process is gone.
+pub fn resident(pid: u32, except: &[u64]) -> std::io::Result<f64> {
+    let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps"))?;
+    let (mut size, mut total) = (0, 0);
+    for line in smaps.lines() {
+        let kib = || line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+        if line.starts_with("Size:") {
+            size = kib() * 1024;
+        } else if line.starts_with("Rss:") && !except.contains(&size) {
+            total += kib() * 1024;
+        }
+    }
+    Ok(total as f64 / 1e6)
+}

@@ -12,6 +12,7 @@ use bulla_attest::{Expected, HostKey, Policy, SignedEvidence, appraise};
 use bulla_boot_abi::mailbox::{BenchKind, Reply, Request};
 use bulla_boot_abi::map::{FIRMWARE_REGION_SIZE, MAILBOX_SIZE};
 use bulla_vmm::measure::{BootInputs, expected};
+use bulla_tests::resident;
 use bulla_vmm::tenant::Mailbox;
 use clap::Parser;
 use serde::Serialize;
@@ -25,6 +26,9 @@ struct Arguments {
     /// Exits a kind and run.
     #[arg(long, default_value_t = 2000)]
     exits: u32,
+    /// What executes the guest: auto, kvm or soft, as for `bulla run`.
+    #[arg(long, default_value = "auto")]
+    accel: String,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -58,7 +62,7 @@ fn main() -> Anything<()> {
     })?;
     let mut samples: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
     for _ in 0..arguments.runs.max(1) {
-        for (name, value) in sample(&expected, arguments.exits)? {
+        for (name, value) in sample(&expected, &arguments)? {
             samples.entry(name).or_default().push(value);
         }
     }
@@ -67,7 +71,7 @@ fn main() -> Anything<()> {
         println!("{}", serde_json::to_string_pretty(&rows)?);
         return Ok(());
     }
-    println!("{} runs of a tenant with {} MiB; medians", arguments.runs, MEMORY >> 20);
+    println!("{} runs of a tenant with {} MiB, --accel {}; medians", arguments.runs, MEMORY >> 20, arguments.accel);
     for row in &rows {
         let aim = row.aim.map(|aim| format!("aim < {aim}, ratio {:.2}", row.median / aim)).unwrap_or_default();
         println!("{:<44} {:>9.2} {:<3} (worst {:>9.2})  {aim}", row.name, row.median, row.unit, row.worst);
@@ -116,7 +120,7 @@ impl Drop for Vm {
     }
 }
 
-fn sample(expected: &Expected, exits: u32) -> Anything<Vec<(&'static str, f64)>> {
+fn sample(expected: &Expected, arguments: &Arguments) -> Anything<Vec<(&'static str, f64)>> {
     let mut mailbox = Mailbox::create()?;
     let nonce = vec![0x5a; 32];
     mailbox.post(&Request::Quote { nonce: nonce.clone() })?;
@@ -126,6 +130,8 @@ fn sample(expected: &Expected, exits: u32) -> Anything<Vec<(&'static str, f64)>>
     let mut child = Command::new(bulla_tests::program("bulla"))
         .args([
             "run",
+            "--accel",
+            &arguments.accel,
             "--kernel",
             "tenant",
             "--memory",
@@ -151,8 +157,8 @@ fn sample(expected: &Expected, exits: u32) -> Anything<Vec<(&'static str, f64)>>
     out.extend(memory(vm.0.id())?);
     for (name, kind) in [(PORT, BenchKind::Port), (MMIO, BenchKind::Mmio)] {
         let begin = Instant::now();
-        mailbox.ask(&Request::Bench { kind, count: exits }, PATIENCE, || true)?;
-        out.push((name, begin.elapsed().as_secs_f64() * 1e6 / f64::from(exits)));
+        mailbox.ask(&Request::Bench { kind, count: arguments.exits }, PATIENCE, || true)?;
+        out.push((name, begin.elapsed().as_secs_f64() * 1e6 / f64::from(arguments.exits)));
     }
     mailbox.post(&Request::PowerOff)?;
     let milestones = milestones(events)?;
@@ -194,19 +200,4 @@ fn memory(monitor: u32) -> Anything<Vec<(&'static str, f64)>> {
     let vtpm: u32 = children.split_whitespace().next().ok_or("the monitor has no child process")?.parse()?;
     let guest = [MEMORY, FIRMWARE_REGION_SIZE, MAILBOX_SIZE];
     Ok(vec![(VMM, resident(monitor, &guest)?), (VTPM, resident(vtpm, &[])?)])
-}
-
-/// Resident bytes / 10^6 of a process, without the mappings of exactly the sizes in `except`.
-fn resident(pid: u32, except: &[u64]) -> Anything<f64> {
-    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps"))?;
-    let (mut size, mut total) = (0, 0);
-    for line in smaps.lines() {
-        let kib = || line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-        if line.starts_with("Size:") {
-            size = kib() * 1024;
-        } else if line.starts_with("Rss:") && !except.contains(&size) {
-            total += kib() * 1024;
-        }
-    }
-    Ok(total as f64 / 1e6)
 }
