@@ -181,7 +181,9 @@ impl Cpu {
         loop {
             // An instruction that has been answered by a device is finished first: its effects outside are there already.
             let halfway = self.lanes.iter().any(|lane| !lane.core.replay.done.is_empty());
-            if !halfway && self.handle.kicked.swap(false, Ordering::SeqCst) {
+            let kicked = self.handle.kicked.load(Ordering::SeqCst);
+            if kicked && !halfway {
+                self.handle.kicked.store(false, Ordering::SeqCst);
                 return Some(Exit::Kicked);
             }
             let now = self.now();
@@ -202,7 +204,7 @@ impl Cpu {
             if retired >= end {
                 return None;
             }
-            let mut allowed = SLICE.min(end - retired);
+            let mut allowed = if kicked { 1 } else { SLICE.min(end - retired) };
             if let Some(deadline) = self.next_deadline(bus) {
                 let core = &self.lanes[turn].core;
                 allowed = core.time.instructions_until(deadline, core.retired, allowed);

@@ -5,8 +5,9 @@ use crate::core::{Core, Seg, Table, cr};
 use crate::flags::bits as fl;
 use crate::insn::{reg, seg};
 use crate::pv::{MSR_STEAL_TIME, MSR_SYSTEM_TIME, MSR_WALL_CLOCK, Paravirt};
+use crate::x87::Fpu;
 
-/// What a program on the processor can see of it, but its local APIC, x87 and time.
+/// What a program on the processor can see of it, but its local APIC and time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the architecture's")]
 pub struct State {
@@ -30,6 +31,7 @@ pub struct State {
     pub dr: [u64; 4],
     pub dr6: u64,
     pub dr7: u64,
+    pub fpu: Fpu,
     pub xmm: [u128; 16],
     pub mxcsr: u32,
     /// Number and value of model-specific registers, ascending.
@@ -46,6 +48,10 @@ pub struct BadState {
     pub msr: Option<u32>,
 }
 
+/// IA32_MTRR_DEF_TYPE, and what can be in it: type, FE, E.
+const MTRR_DEF_TYPE: u32 = 0x2FF;
+const MTRR_DEF_TYPE_DEFINED: u64 = 0xCFF;
+
 /// Model-specific registers that belong to the state.
 const MSRS: &[u32] = &[
     0x174,
@@ -53,6 +59,7 @@ const MSRS: &[u32] = &[
     0x176,
     0x1A0,
     0x277,
+    MTRR_DEF_TYPE,
     MSR_WALL_CLOCK,
     MSR_SYSTEM_TIME,
     MSR_STEAL_TIME,
@@ -114,6 +121,7 @@ impl Core {
             dr: self.dr,
             dr6: self.dr6,
             dr7: self.dr7,
+            fpu: self.fpu.clone(),
             xmm: self.xmm,
             mxcsr: self.mxcsr,
             msrs: MSRS.iter().filter_map(|&index| Some((index, self.plain_msr(index)?))).collect(),
@@ -128,7 +136,8 @@ impl Core {
         check(state)?;
         for &(index, value) in &state.msrs {
             let address = matches!(index, 0x175 | 0x176 | 0xC000_0082 | 0xC000_0083 | 0xC000_0102);
-            if self.plain_msr(index).is_none() || address && !Self::canonical(value) {
+            let reserved = index == MTRR_DEF_TYPE && value & !MTRR_DEF_TYPE_DEFINED != 0;
+            if self.plain_msr(index).is_none() || reserved || address && !Self::canonical(value) {
                 return Err(BadState { field: "msrs", msr: Some(index) });
             }
         }
@@ -149,6 +158,7 @@ impl Core {
         (self.cr0, self.cr2, self.cr3, self.cr4) = (state.cr0 | cr::CR0_ET, state.cr2, state.cr3, state.cr4);
         self.efer = state.efer;
         (self.dr, self.dr6, self.dr7) = (state.dr, state.dr6, state.dr7);
+        self.fpu = state.fpu.clone();
         (self.xmm, self.mxcsr) = (state.xmm, state.mxcsr);
         for &(index, value) in &state.msrs {
             self.set_plain_msr(index, value);
@@ -184,6 +194,7 @@ impl Core {
             0x176 => self.msr.sysenter_eip,
             0x1A0 => self.msr.misc_enable,
             0x277 => self.msr.pat,
+            MTRR_DEF_TYPE => self.msr.mtrr.default,
             0xC000_0081 => self.msr.star,
             0xC000_0082 => self.msr.lstar,
             0xC000_0083 => self.msr.cstar,
@@ -202,6 +213,7 @@ impl Core {
             0x176 => self.msr.sysenter_eip = value,
             0x1A0 => self.msr.misc_enable = value,
             0x277 => self.msr.pat = value,
+            MTRR_DEF_TYPE => self.msr.mtrr.default = value,
             0xC000_0081 => self.msr.star = value,
             0xC000_0082 => self.msr.lstar = value,
             0xC000_0083 => self.msr.cstar = value,
@@ -274,9 +286,11 @@ mod tests {
         state.apic_base = 0xFEE0_0D00;
         (state.dr, state.dr6, state.dr7) = ([1, 2, 3, 4], 0xFFFF_0FF1, 0x401);
         (state.xmm, state.mxcsr) = ([u128::MAX / 3; 16], 0x1FA0);
-        for (n, (_, value)) in (1u64..).zip(&mut state.msrs) {
-            *value = n << 12;
+        for (n, (index, value)) in (1u64..).zip(&mut state.msrs) {
+            *value = if *index == MTRR_DEF_TYPE { 0x806 } else { n << 12 };
         }
+        state.fpu.set_control(0x27F);
+        state.fpu.set_abridged_tags(0x81);
         state
     }
 
@@ -316,6 +330,7 @@ mod tests {
             ("cs", State { seg: cs, ..good.clone() }),
             ("segment base", State { gdtr: Table { base: 1 << 47, limit: 0 }, ..good.clone() }),
             ("msrs", State { msrs: vec![(0x12345, 0)], ..good.clone() }),
+            ("msrs", State { msrs: vec![(MTRR_DEF_TYPE, 1 << 12)], ..good.clone() }),
             ("msrs", State { msrs: vec![(0xC000_0082, 1 << 47)], ..good.clone() }),
         ];
         for (field, state) in bad {

@@ -2,6 +2,7 @@
 
 use bulla_cpu::core::{Core, Seg, Table};
 use bulla_cpu::state::State;
+use bulla_cpu::x87::{F80, Fpu};
 
 use crate::backend::{CpuState, DescriptorTable, FpuState, Msr, Registers, Segment, SegmentRegisters, VcpuError};
 
@@ -46,7 +47,7 @@ pub(super) fn get(core: &Core) -> CpuState {
         db: s.dr,
         dr6: s.dr6,
         dr7: s.dr7,
-        fpu: FpuState { xmm: s.xmm.map(u128::to_le_bytes), mxcsr: s.mxcsr, ..FpuState::default() },
+        fpu: FpuState { xmm: s.xmm.map(u128::to_le_bytes), mxcsr: s.mxcsr, ..from_fpu(&s.fpu) },
         msrs: s.msrs.iter().map(|&(index, value)| Msr { index, value }).collect(),
     }
 }
@@ -77,6 +78,7 @@ pub(super) fn set(core: &mut Core, state: &CpuState) -> Result<(), VcpuError> {
         dr: state.db,
         dr6: state.dr6,
         dr7: state.dr7,
+        fpu: to_fpu(&state.fpu),
         xmm: state.fpu.xmm.map(u128::from_le_bytes),
         mxcsr: state.fpu.mxcsr,
         msrs: state.msrs.iter().map(|msr| (msr.index, msr.value)).collect(),
@@ -103,4 +105,33 @@ fn to_seg(s: Segment) -> Seg {
 
 fn from_table(t: Table) -> DescriptorTable {
     DescriptorTable { base: t.base, limit: t.limit }
+}
+
+/// Registers of the stack, from the top.
+const ST: [u8; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
+
+fn from_fpu(fpu: &Fpu) -> FpuState {
+    FpuState {
+        st: ST.map(|n| (fpu.raw(n).to_bits() & ((1 << 80) - 1)).to_le_bytes()),
+        fcw: fpu.control(),
+        fsw: fpu.status(),
+        ftw: fpu.abridged_tags(),
+        fop: fpu.opcode,
+        fip: fpu.ip,
+        fdp: fpu.dp,
+        ..FpuState::default()
+    }
+}
+
+fn to_fpu(state: &FpuState) -> Fpu {
+    let mut fpu = Fpu::new();
+    fpu.set_control(state.fcw);
+    // It says which register is the top of the stack.
+    fpu.set_status(state.fsw);
+    fpu.set_abridged_tags(state.ftw);
+    for (n, bytes) in ST.into_iter().zip(state.st) {
+        fpu.set_raw(n, F80::from_bits(u128::from_le_bytes(bytes) & ((1 << 80) - 1)));
+    }
+    (fpu.opcode, fpu.ip, fpu.dp) = (state.fop, state.fip, state.fdp);
+    fpu
 }
