@@ -300,6 +300,24 @@ fn what_crosses_into_a_missing_page_is_done_not_at_all() {
 }
 
 #[test]
+fn a_store_that_stores_nothing_needs_a_writable_place_too() {
+    // FSTP m32 and m80 of an empty register, invalid operations unmasked.
+    for bytes in [[0xd9, 0x1f], [0xdb, 0x3f]] {
+        let mut core = core();
+        core.fpu.set_control(0x037e);
+        let before = core.fpu.clone();
+        core.regs[reg::RDI] = LAST + PAGE;
+        assert_eq!(step(&mut core, &bytes), Err((vector::PF, Some(2))), "{bytes:02x?}");
+        assert_eq!(core.fpu, before);
+        core.regs[reg::RDI] = DATA;
+        write(&core, DATA, &[0xcc; 16]);
+        assert_eq!(step(&mut core, &bytes), Ok(()));
+        assert_eq!(core.fpu.status() & 0x3fff, status::ES | status::SF | status::IE);
+        assert_eq!(read(&core, DATA, 16), [0xcc; 16]);
+    }
+}
+
+#[test]
 fn fxsave_lays_out_what_fxrstor_reads() {
     let (mut core, mut random) = (core(), Random(13));
     for round in 0..200 {
