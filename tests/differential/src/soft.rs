@@ -156,7 +156,6 @@ impl Soft {
         if core.set_state(&start).is_err() {
             return broken("the state is refused");
         }
-        core.fpu = fpu(&case.start);
         self.ports.port = None;
         let exit = self.cpu.run_for(&mut self.ports, LIMIT);
         let vector = match (exit, self.ports.port) {
@@ -277,6 +276,7 @@ impl Soft {
             *xmm = start.xmm(n);
         }
         state.mxcsr = start.mxcsr();
+        state.fpu = fpu(start);
         state
     }
 }
