@@ -1,11 +1,12 @@
 //! What a TPM says of itself, asked the way any client would: by TPM2_GetCapability.
 
 use bulla_tpm_types::response::{self, ResponseError};
-use bulla_tpm_types::{AlgId, Error as TypesError, Reader, StartupType, alg, cap, cc, command, pt};
+use bulla_tpm_types::{AlgId, Error as TypesError, Reader, StartupType, alg, cap, command, pt};
 use bulla_vtpm_client::Locality;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::engine::command_name;
 use crate::server::Engine;
 
 /// A TPM's properties, as `bulla-vtpm info --json` prints them.
@@ -106,7 +107,7 @@ pub fn properties(tpm: &mut impl Engine) -> Result<Properties, InfoError> {
         // A bank with no PCR selected exists in the code but is not allocated (Part 3, 30.2).
         banks: banks.iter().filter(|b| !b.is_empty()).map(|b| b.alg.to_string()).collect(),
         algorithms: algorithms.iter().map(|&(id, _)| named(algorithm_name(id), u32::from(id.0))).collect(),
-        commands: commands.iter().map(|a| named(command_name(code(a)), code(a))).collect(),
+        commands: commands.iter().map(|a| named(command_name(code(a)).unwrap_or_default(), code(a))).collect(),
     })
 }
 
@@ -195,35 +196,6 @@ const fn algorithm_name(id: AlgId) -> &'static str {
         alg::CBC => "CBC",
         alg::CFB => "CFB",
         alg::ECB => "ECB",
-        _ => "",
-    }
-}
-
-const fn command_name(code: u32) -> &'static str {
-    match code {
-        cc::CREATE_PRIMARY => "CreatePrimary",
-        cc::EVENT_SEQUENCE_COMPLETE => "EventSequenceComplete",
-        cc::FLUSH_CONTEXT => "FlushContext",
-        cc::GET_CAPABILITY => "GetCapability",
-        cc::GET_RANDOM => "GetRandom",
-        cc::GET_TEST_RESULT => "GetTestResult",
-        cc::HASH => "Hash",
-        cc::HASH_SEQUENCE_START => "HashSequenceStart",
-        cc::INCREMENTAL_SELF_TEST => "IncrementalSelfTest",
-        cc::PCR_EVENT => "PCR_Event",
-        cc::PCR_EXTEND => "PCR_Extend",
-        cc::PCR_READ => "PCR_Read",
-        cc::PCR_RESET => "PCR_Reset",
-        cc::QUOTE => "Quote",
-        cc::READ_CLOCK => "ReadClock",
-        cc::READ_PUBLIC => "ReadPublic",
-        cc::SELF_TEST => "SelfTest",
-        cc::SEQUENCE_COMPLETE => "SequenceComplete",
-        cc::SEQUENCE_UPDATE => "SequenceUpdate",
-        cc::SHUTDOWN => "Shutdown",
-        cc::STARTUP => "Startup",
-        cc::START_AUTH_SESSION => "StartAuthSession",
-        cc::STIR_RANDOM => "StirRandom",
         _ => "",
     }
 }

@@ -121,6 +121,33 @@ mod tests {
         assert_eq!(hex(&ak.name), "000b6ec2fc13ece358220bca895f56fd228df74ec8d10e5f9872ef98bd0688a03477");
     }
 
+    /// Frozen, and computed elsewhere, too: what follows the key of a parent, and primary objects that are no pairs.
+    #[test]
+    fn primary_seeds_and_symmetric_objects_are_for_ever() {
+        let seed = |key: &Key| hex(&key.private.as_ref().expect("a sensitive area").seed);
+        let data = |key: &Key| hex(key.data().expect("data"));
+        let ek = derived(&templates::ek_p256());
+        assert_eq!(seed(&ek), "2b454e2d90c051ee40604441c6ef74357f24f119777357ac0b9f1d3629d18772");
+
+        let sym = bulla_tpm_types::Symmetric::AES_128_CFB;
+        let kind = PublicKind::SymCipher { sym, unique: Default::default() };
+        let attributes = bulla_tpm_types::ObjectAttributes::from_bits(0x0003_0072);
+        let sym = derived(&Public { kind, attributes, ..templates::ak_p256() });
+        assert_eq!(data(&sym), "2d3fffaaa7019ac0608778d378dabf08");
+        assert_eq!(seed(&sym), "be02fa0c118e71a2779564d6927323cb45bba47a643202aa377e9aa4b31ce8fb");
+        let PublicKind::SymCipher { unique, .. } = sym.public.kind else { panic!("a symmetric key") };
+        assert_eq!(hex(&unique), "1c4d36e8ee601cfe4c0c1d8f41045053dc21b08b8974d3e75ec6ddbd9f266c0c");
+
+        let kind = PublicKind::KeyedHash { scheme: Default::default(), unique: Default::default() };
+        let attributes = bulla_tpm_types::ObjectAttributes::from_bits(0x52);
+        let template = Public { kind, attributes, ..templates::ak_p256() };
+        let hierarchy = bulla_tpm_types::rh::ENDORSEMENT;
+        let sealed = derive(&[0x5a; 64], &template, HashAlg::Sha256, b"sealed", hierarchy).expect("sealed data");
+        assert_eq!(seed(&sealed), "edd83182544b66887ded5ff40b17b11f07055c7d9906fd17bee17fea2c5042b6");
+        let PublicKind::KeyedHash { unique, .. } = sealed.public.kind else { panic!("sealed data") };
+        assert_eq!(hex(&unique), "1bbc01f02eef5cc07f5060d3b224ee4681059f00cf2694e3bcde224f72441559");
+    }
+
     #[test]
     fn another_unique_field_makes_another_key() {
         let mut other = templates::ak_p256();
