@@ -178,7 +178,7 @@ impl Core {
     }
 
     /// Translates every page of an access before anything is done.
-    fn translate_span(&mut self, mmu: Mmu, segment: usize, la: u64, size: usize, access: Access) -> R<Span> {
+    pub(crate) fn translate_span(&mut self, mmu: Mmu, segment: usize, la: u64, size: usize, access: Access) -> R<Span> {
         let last = la.wrapping_add(size as u64 - 1);
         if self.bits64() && !(Self::canonical(la) && Self::canonical(last)) {
             let v = if segment == seg::SS { vector::SS } else { vector::GP };

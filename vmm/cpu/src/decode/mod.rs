@@ -110,6 +110,7 @@ fn operands(i: &Instruction, mode: Code, out: &mut Insn) {
             OpKind::MemorySegRSI | OpKind::MemorySegRDI | OpKind::MemoryESRDI => address = 3,
             OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 => {
                 out.imm = i.near_branch_target().wrapping_sub(i.next_ip());
+                address = counter(i.code()).unwrap_or(address);
             }
             OpKind::Immediate8_2nd => out.imm |= u64::from(i.immediate8_2nd()) << 32,
             OpKind::Immediate8
@@ -132,6 +133,22 @@ fn operands(i: &Instruction, mode: Code, out: &mut Insn) {
         | if i.has_lock_prefix() { LOCK } else { 0 }
         | if mode == Code::Bits64 { LONG } else { 0 }
         | if mode == Code::Bits32 { WIDE } else { 0 };
+}
+
+/// The address size, as log₂ of bytes, of the branches that count: it says whether CX, ECX or RCX does (SDM vol. 2, LOOP).
+fn counter(code: Id) -> Option<u8> {
+    Some(match code {
+        Id::Jcxz_rel8_16 | Id::Jcxz_rel8_32 => 1,
+        Id::Loop_rel8_16_CX | Id::Loop_rel8_32_CX => 1,
+        Id::Loope_rel8_16_CX | Id::Loope_rel8_32_CX => 1,
+        Id::Loopne_rel8_16_CX | Id::Loopne_rel8_32_CX => 1,
+        Id::Jecxz_rel8_16 | Id::Jecxz_rel8_32 | Id::Jecxz_rel8_64 => 2,
+        Id::Loop_rel8_16_ECX | Id::Loop_rel8_32_ECX | Id::Loop_rel8_64_ECX => 2,
+        Id::Loope_rel8_16_ECX | Id::Loope_rel8_32_ECX | Id::Loope_rel8_64_ECX => 2,
+        Id::Loopne_rel8_16_ECX | Id::Loopne_rel8_32_ECX | Id::Loopne_rel8_64_ECX => 2,
+        Id::Jrcxz_rel8_64 | Id::Loop_rel8_64_RCX | Id::Loope_rel8_64_RCX | Id::Loopne_rel8_64_RCX => 3,
+        _ => return None,
+    })
 }
 
 /// The segment of the memory operand. In 64-bit mode overrides other than FS and GS are ignored (SDM vol. 1, §3.3.7.1):

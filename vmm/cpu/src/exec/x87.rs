@@ -167,7 +167,7 @@ fn store_with<T>(
         Some(value) => store(core, i, value)?,
         None => {
             let la = core.linear(i, size as u64, Access::Write)?;
-            core.probe(core.mmu, usize::from(i.seg), la, size, Access::Write)?;
+            core.translate_span(core.mmu, usize::from(i.seg), la, size, Access::Write)?;
         }
     }
     core.fpu = next;
