@@ -76,8 +76,9 @@ pub fn judge(test: &Test, host: &Outcome, soft: &Outcome) -> Verdict {
     if found.is_empty() {
         return Verdict::Same;
     }
-    // The instruction that the host was at.
-    let last = test.program.iter().find(|i| i.ip() == host.end.rip).or(test.program.last());
+    // The instruction that the host was at; if it came through, the one that the other was at.
+    let at = |rip: u64| test.program.iter().find(|i| i.ip() == rip);
+    let last = at(host.end.rip).or_else(|| at(soft.end.rip)).or(test.program.last());
     match last.and_then(|last| rules::latitude(last, host, soft)) {
         Some(why) => Verdict::Void(why),
         _ => Verdict::Different(found),

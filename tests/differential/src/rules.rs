@@ -5,6 +5,7 @@ use iced_x86::{
     RflagsBits,
 };
 
+use crate::layout;
 use crate::case::{Event, Outcome, Registers};
 
 /// What a test of one instruction can claim.
@@ -37,6 +38,10 @@ pub fn rule(instruction: &Instruction, bytes: &[u8]) -> Rule {
             | Code::Prefetchwt1_m8
     ) {
         return Rule::Compare;
+    }
+    // A hypercall would go to this machine's own host.
+    if matches!(instruction.mnemonic(), Mnemonic::Vmcall | Mnemonic::Vmmcall) {
+        return Rule::Skip;
     }
     if !instruction.cpuid_features().iter().all(|feature| announced(*feature)) {
         return Rule::Unannounced;
@@ -191,7 +196,7 @@ pub fn latitude(instruction: &Instruction, host: &Outcome, soft: &Outcome) -> Op
         // How many bytes belong to what is no instruction.
         ((6, ..), (14, error, _)) | ((14, error, _), (6, ..)) if error & FETCH != 0 => Some("#UD and the next page"),
         // SDM vol. 2, MASKMOVDQU: faults of bytes that are not written are the implementation's.
-        ((14 | 17, ..), _) if matches!(instruction.mnemonic(), M::Maskmovq | M::Maskmovdqu) => Some("masked bytes"),
+        ((13 | 14 | 17, ..), _) if matches!(instruction.mnemonic(), M::Maskmovq | M::Maskmovdqu) => Some("masked bytes"),
         // Which operand is read first.
         ((12..=14 | 17, ..), (12..=14 | 17, ..))
             if matches!(instruction.mnemonic(), M::Cmpsb | M::Cmpsw | M::Cmpsd | M::Cmpsq) =>
@@ -201,8 +206,18 @@ pub fn latitude(instruction: &Instruction, host: &Outcome, soft: &Outcome) -> Op
         ((14, e, p), (14, f, q)) if size > 10 && e == f && p / 4096 == q / 4096 => Some("parts of an operand"),
         // Faults of alignment of 16-byte operands: with SHA AMD asks for none.
         ((x, ..), (13, 0, _)) if sha && size == 16 && x != 13 => Some("alignment for SHA"),
-        // Which instructions for unaligned vectors raise #AC (SDM vol. 2, MOVDQU).
-        ((17, ..), _) if size == 16 => Some("#AC for vectors"),
+        // Which instructions for wide operands without alignment raise #AC (SDM vol. 2, MOVDQU; vol. 3A, table 6-7).
+        ((17, ..), _) if size > 8 => Some("#AC for wide operands"),
+        // The look at the last page of the new frame.
+        ((17, ..), _) if instruction.mnemonic() == M::Enter => Some("#AC of ENTER"),
+        // The target or the stack first.
+        ((12..=14 | 17, ..), (12..=14 | 17, ..)) if instruction.mnemonic() == M::Call => Some("order of CALL"),
+        // A repeated instruction that overwrites itself goes on, or is read again.
+        _ if instruction.has_rep_prefix() || instruction.has_repne_prefix() => {
+            let writes = instruction.is_string_instruction();
+            let code = host.changes.iter().any(|(at, _)| (*at as usize) < layout::DATA_OFFSET);
+            (writes && code).then_some("overwrites itself")
+        }
         _ => None,
     }
 }

@@ -198,6 +198,10 @@ impl Generator {
                 place.copy_from_slice(&((rng.below(512) as i32) - 256).to_le_bytes());
                 (instruction, _) = decode(&bytes, at);
             }
+            // Not aligned, they fault or not; what follows would not run, or run.
+            if instruction.cpuid_features().contains(&iced_x86::CpuidFeature::SHA) {
+                return None;
+            }
             if matches!(instruction.segment_prefix(), Register::FS | Register::GS) {
                 return None;
             }
