@@ -7,8 +7,10 @@ mod errors;
 mod fuzz;
 mod hashes;
 mod lifecycle;
+mod objects;
 mod pcrs;
 mod peer;
+mod policies;
 mod primary;
 mod sessions;
 
