@@ -99,9 +99,14 @@ impl Core {
         self.enter_handler(vector, Cause::Instruction, None, self.rflags())
     }
 
-    /// INT1.
+    /// INT1. A watchpoint that waits behind MOV SS is told with it.
     pub(crate) fn debug_interrupt(&mut self) -> R {
-        self.enter_handler(vector::DB, Cause::Event, None, self.rflags())
+        self.enter_handler(vector::DB, Cause::Event, None, self.rflags())?;
+        let hits = std::mem::take(&mut self.pending_db);
+        if hits != 0 {
+            self.note_debug(hits);
+        }
+        Ok(())
     }
 
     /// The delivery of an exception of class `first` has itself raised one, which is in `event`.

@@ -6,6 +6,14 @@ use crate::cpuid::Features;
 
 /// Does a processor with these features know the instruction?
 pub(super) fn announced(code: Id, features: &Features) -> bool {
+    if matches!(code, Id::Vmcall | Id::Vmmcall) {
+        // Not by VMX or SVM, which this processor has not, but by the leaf that says "KVMKVMKVM".
+        return features.hypervisor;
+    }
+    // Shadow stacks are not there, but this one was made from what had been a no-operation (SDM vol. 2, RDSSPD).
+    if matches!(code, Id::Rdsspd_r32 | Id::Rdsspq_r64) {
+        return true;
+    }
     code.cpuid_features().iter().all(|needed| known(*needed, features))
 }
 
