@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bulla_vmm::backend::Backend;
 use bulla_vmm::backend::kvm::KvmBackend;
+use bulla_vmm::backend::soft::{Pace, SoftBackend};
 use clap::{Parser, ValueEnum};
 
 mod board;
@@ -71,7 +72,7 @@ struct Arguments {
 fn open(accel: Accel) -> Anything<Box<dyn Backend>> {
     match accel {
         Accel::Kvm => Ok(Box::new(KvmBackend::open()?)),
-        Accel::Soft => Err("the software CPU is not built in yet".into()),
+        Accel::Soft => Ok(Box::new(SoftBackend::new(Pace::Host))),
     }
 }
 

@@ -85,6 +85,11 @@ impl Image {
         Ok(Self { entry: u32::try_from(word(layout.entry)?)?, chunks })
     }
 
+    /// Whether it lies in conventional memory.
+    pub(crate) fn is_low(&self) -> bool {
+        self.chunks.iter().all(|chunk| chunk.address < INFO.into())
+    }
+
     /// Whether nothing of it lies in `range`.
     pub(crate) fn keeps_clear_of(&self, range: &Range<u64>) -> bool {
         let end = |c: &Chunk| c.address.saturating_add(c.bytes.len() as u64);

@@ -42,7 +42,7 @@ fn attempt(test: &Test, limit: Duration, qemu: &Path) -> Anything<(End, String)>
         .arg(&test.image)
         .arg("-initrd")
         .arg(&env)
-        .args(["-append", &test.arguments])
+        .args(["-append", &test.arguments()])
         .stdin(Stdio::null())
         .stdout(File::create(&out)?)
         .stderr(File::create(&err)?)

@@ -80,7 +80,9 @@ impl Outcome {
                 Some(last) => format!("out of time after “{last}”"),
                 None => "out of time without a word".to_owned(),
             }),
-            (Verdict::Skip, End::Exit(_)) => skips.first().cloned(),
+            (Verdict::Skip, End::Exit(_)) => {
+                skips.first().cloned().or_else(|| lines().rfind(|line| !line.is_empty()).map(str::to_owned))
+            }
             (Verdict::Fail, End::Exit(code)) => {
                 last_word().or_else(|| failures.first().cloned()).or_else(|| Some(format!("exit code {code}")))
             }
