@@ -6,7 +6,7 @@ use crate::insn::{Addressing, Insn, LOCK, seg};
 use crate::mem::{Access, Mmu, PAGE, Plain, WritePermit};
 
 /// The physical bytes of an access, which lie on one page or two.
-struct Span {
+pub(crate) struct Span {
     /// Physical address of the first byte.
     first: u64,
     /// Bytes on the first page.
