@@ -124,12 +124,16 @@ impl Cpu {
             (entered.version(), Arc::clone(entered.map()))
         };
         let cpuid: Arc<[Leaf]> = config.cpuid.clone().into();
-        let lanes = (0..config.processors.clamp(1, 255))
+        let mut lanes: Vec<Lane> = (0..config.processors.clamp(1, 255))
             .map(|id| Lane {
                 core: Core::new(Arc::clone(&map), id, &cpuid, config.clock, config.seed),
                 jumps: Jumps::default(),
             })
             .collect();
+        // One clock for all: their counters never differ.
+        if let Some(time) = lanes.first().map(|lane| lane.core.time) {
+            lanes.iter_mut().for_each(|lane| lane.core.time = time);
+        }
         let handle = Arc::new(Handle {
             kicked: AtomicBool::new(false),
             mail: AtomicBool::new(false),

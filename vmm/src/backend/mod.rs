@@ -90,6 +90,19 @@ pub trait Partition: Send + Sync {
     /// [`BackendError::TooManyVcpus`], or the host's refusal (also when `id` is taken).
     fn create_vcpu(&self, id: u32, cpuid: &[CpuidLeaf]) -> Result<Box<dyn Vcpu>, BackendError>;
 
+    /// Makes `count` processors, 0 to `count - 1`, that one [`Vcpu::run`] executes in turns. State is that of the first, which
+    /// starts; the others wait for its start-up message.
+    ///
+    /// # Errors
+    /// As [`Partition::create_vcpu`]; [`BackendError::TooManyVcpus`] for more than one where processors are threads of
+    /// their own.
+    fn create_processors(&self, count: u32, cpuid: &[CpuidLeaf]) -> Result<Box<dyn Vcpu>, BackendError> {
+        if count > 1 {
+            return Err(BackendError::TooManyVcpus { id: count - 1, max: 1 });
+        }
+        self.create_vcpu(0, cpuid)
+    }
+
     /// Dirty page tracking, where the backend has it.
     fn dirty_log(&self) -> Option<&dyn DirtyLog> {
         None

@@ -128,7 +128,7 @@ pub(crate) struct BootArguments {
     /// RAM: a number of bytes, or with K, M or G.
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = parse_size)]
     pub(crate) memory: u64,
-    /// Number of vCPUs (this version: 1).
+    /// Number of vCPUs: 1 on KVM, up to 16 on the software processor (where they take turns).
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) cpus: u32,
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulla_attest::HostKey;
-use bulla_vmm::backend::CpuFeatures;
+use bulla_vmm::backend::{BackendError, CpuFeatures};
 use bulla_vmm::confine;
 use bulla_vmm::machine::{BuildError, Machine, MachineConfig, StopReason};
 use bulla_vtpm_client::{VtpmProcess, find_binary};
@@ -126,11 +126,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     machine.start().map_err(|e| Failure::because(Exit::HostFailed, "cannot start the VM", &e))?;
     let limit = arguments.timeout.map(Duration::from_secs);
     let outcome = conclude(&machine, limit, &events, &take);
+    let vm_time = machine.vm_time();
     drop(machine);
     // If the VM ended well otherwise.
     let outcome = outcome.and_then(|done| agent.and_then(|agent| agent.failure()).map_or(Ok(done), Err));
     if let Ok((_, text)) = &outcome {
-        events.stopped(text);
+        events.stopped(text, vm_time);
     }
     outcome.map(|(exit, _)| exit)
 }
@@ -179,7 +180,7 @@ fn open_shared(path: &Path) -> Result<File, Failure> {
 
 fn build_failure(error: &BuildError) -> Failure {
     let exit = match error {
-        BuildError::Config(_) => Exit::BadInput,
+        BuildError::Config(_) | BuildError::Backend(BackendError::TooManyVcpus { .. }) => Exit::BadInput,
         _ => Exit::HostFailed,
     };
     Failure::because(exit, "cannot build the machine", error)

@@ -13,11 +13,15 @@ use crate::devices::BusError;
 use crate::devices::serial::Peer;
 use crate::memory::{MemoryError, MemorySizes, plan};
 
+/// The most vCPUs that a VM can have.
+pub const VCPUS_MAX: u32 = 16;
+
 /// The shape of a machine.
 pub struct MachineConfig {
     /// RAM in bytes, a multiple of 4 KiB.
     pub memory: u64,
-    /// Number of vCPUs; 1 so far.
+    /// Number of vCPUs, at most [`VCPUS_MAX`]. More than one only on a backend whose processors take turns
+    /// ([`crate::backend::Partition::create_processors`]).
     pub vcpus: u32,
     /// What CPUID shows beyond or short of the defaults.
     pub cpu_features: CpuFeatures,
@@ -76,8 +80,8 @@ pub struct Images<'a> {
 /// A machine that cannot be.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// More than one vCPU, or none.
-    #[error("{0} vCPUs asked for; a bulla VM has one so far")]
+    /// Too many vCPUs, or none.
+    #[error("{0} vCPUs asked for; a VM has 1 to {VCPUS_MAX}")]
     Vcpus(u32),
     /// Longer than kernels take.
     #[error("the kernel command line has {len} bytes, at most {CMDLINE_MAX} are allowed")]
@@ -142,7 +146,7 @@ impl MachineConfig {
     /// # Errors
     /// [`ConfigError`] names the first thing that is wrong.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if self.vcpus != 1 {
+        if !(1..=VCPUS_MAX).contains(&self.vcpus) {
             return Err(ConfigError::Vcpus(self.vcpus));
         }
         let sizes = MemorySizes { ram: self.memory, ..MemorySizes::default() };

@@ -31,7 +31,7 @@ mod lifecycle;
 #[cfg(test)]
 mod tests;
 
-pub use config::{BuildError, ConfigError, Images, MachineConfig};
+pub use config::{BuildError, ConfigError, Images, MachineConfig, VCPUS_MAX};
 pub use control::StopReason;
 pub use lifecycle::{IllegalTransition, VmState};
 
@@ -44,6 +44,8 @@ pub struct AtProgress<'a> {
     pub memory: &'a GuestMemory,
     /// The VM's vTPM.
     pub vtpm: &'a mut VtpmClient,
+    /// Nanoseconds of VM time; see [`Machine::vm_time`].
+    pub vm_time: u64,
 }
 
 /// Called for each write to the progress port, on the vCPU's thread. [`ControlFlow::Break`] ends the VM. A
@@ -142,7 +144,7 @@ impl Machine {
 
         let partition = backend.create_partition()?;
         memory.attach(&*partition)?;
-        let mut vcpu = partition.create_vcpu(0, &cpuid)?;
+        let mut vcpu = partition.create_processors(config.vcpus, &cpuid)?;
         let reset = vcpu.state().map_err(BackendError::from)?;
         vcpu.set_state(&boot::initial_state(&reset, &firmware)).map_err(BackendError::from)?;
 
@@ -157,7 +159,7 @@ impl Machine {
             com1: config.console,
             com2: config.com2,
             tpm: Box::new(vtpm.clone()),
-            progress: progress_port(handler, &partition, &memory, &vtpm, &control),
+            progress: progress_port(handler, &partition, &memory, &vtpm, &control, clock.clone()),
             power: Arc::new(move |event| {
                 powered.stop(match event {
                     PowerEvent::Reset => StopReason::Reset,
@@ -234,6 +236,11 @@ impl Machine {
         self.core.platform.press_power_button();
     }
 
+    /// Nanoseconds for which the VM has run; the same in each deterministic run at the same point.
+    pub fn vm_time(&self) -> u64 {
+        self.core.clock.now()
+    }
+
     /// The VM's memory.
     pub fn memory(&self) -> &GuestMemory {
         &self.core.memory
@@ -291,12 +298,14 @@ fn progress_port(
     memory: &Arc<GuestMemory>,
     vtpm: &SharedVtpm,
     control: &Arc<Control>,
+    clock: MachineClock,
 ) -> Box<dyn FnMut(u32) + Send> {
     let (partition, memory, vtpm) = (Arc::clone(partition), Arc::clone(memory), vtpm.clone());
     let control = Arc::clone(control);
     Box::new(move |value| {
         let progress = Progress::from(value);
-        let verdict = vtpm.with(|vtpm| handler(progress, &mut AtProgress { memory: &memory, vtpm }));
+        let vm_time = clock.now();
+        let verdict = vtpm.with(|vtpm| handler(progress, &mut AtProgress { memory: &memory, vtpm, vm_time }));
         if verdict.is_break() {
             control.stop(StopReason::Host);
         }

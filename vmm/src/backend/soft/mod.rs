@@ -17,6 +17,8 @@ mod tests;
 
 use partition::SoftPartition;
 
+/// As many as have an APIC ID of 8 bits that is not everybody's.
+const MAX_VCPUS: usize = 255;
 /// No limit of the processor's; more regions than a machine has.
 const MAX_SLOTS: usize = 64;
 
@@ -45,7 +47,7 @@ impl SoftBackend {
     #[must_use]
     pub fn new(pace: Pace) -> Self {
         let capabilities = Capabilities {
-            max_vcpus: 1,
+            max_vcpus: MAX_VCPUS,
             max_memory_slots: MAX_SLOTS,
             cpuid: cpuid::table().iter().map(from_cpu).collect(),
         };

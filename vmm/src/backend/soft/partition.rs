@@ -118,15 +118,22 @@ impl Partition for SoftPartition {
     }
 
     fn create_vcpu(&self, id: u32, table: &[CpuidLeaf]) -> Result<Box<dyn Vcpu>, BackendError> {
+        if id > 0 {
+            return Err(BackendError::TooManyVcpus { id, max: 1 });
+        }
+        self.create_processors(1, table)
+    }
+
+    fn create_processors(&self, count: u32, table: &[CpuidLeaf]) -> Result<Box<dyn Vcpu>, BackendError> {
         let max = self.max_vcpus;
-        if usize::try_from(id).map_or(true, |id| id >= max) {
-            return Err(BackendError::TooManyVcpus { id, max });
+        if usize::try_from(count).map_or(true, |count| count > max) {
+            return Err(BackendError::TooManyVcpus { id: count.saturating_sub(1), max });
         }
         let (clock, seed) = match self.time {
             Some(_) => (Clock::Instructions { wall: super::time::EPOCH }, Some(SEED)),
             None => (Clock::Host, None),
         };
-        let config = Config { cpuid: table.iter().map(to_cpu).collect(), processors: 1, clock, seed };
+        let config = Config { cpuid: table.iter().map(to_cpu).collect(), processors: count.max(1), clock, seed };
         let cpu = Cpu::new(Arc::clone(&self.space), &config);
         self.sink.handle.set(cpu.handle()).map_err(|_| BackendError::Host {
             what: "create a vCPU",

@@ -1,7 +1,7 @@
 //! Between the processor's state and the neutral one.
 
 use bulla_cpu::core::{Core, Seg, Table};
-use bulla_cpu::state::State;
+use bulla_cpu::state::{BadState, State};
 use bulla_cpu::x87::{F80, Fpu};
 
 use crate::backend::{CpuState, DescriptorTable, FpuState, Msr, Registers, Segment, SegmentRegisters, VcpuError};
@@ -83,7 +83,23 @@ pub(super) fn set(core: &mut Core, state: &CpuState) -> Result<(), VcpuError> {
         mxcsr: state.fpu.mxcsr,
         msrs: state.msrs.iter().map(|msr| (msr.index, msr.value)).collect(),
     };
-    core.set_state(&new).map_err(|bad| match bad.msr {
+    core.set_state(&new).map_err(|bad| refused(state, bad))
+}
+
+/// Sets what all processors of a machine have to have in common (SDM vol. 3A, §12.11.8): a PC's firmware does it before
+/// it starts them.
+pub(super) fn set_alike(core: &mut Core, first: &CpuState) -> Result<(), VcpuError> {
+    const ALIKE: [u32; 3] = [IA32_MISC_ENABLE, IA32_PAT, IA32_MTRR_DEF_TYPE];
+    const IA32_MISC_ENABLE: u32 = 0x1A0;
+    const IA32_PAT: u32 = 0x277;
+    const IA32_MTRR_DEF_TYPE: u32 = 0x2FF;
+    let alike = first.msrs.iter().filter(|msr| ALIKE.contains(&msr.index));
+    let new = State { msrs: alike.map(|msr| (msr.index, msr.value)).collect(), ..core.state() };
+    core.set_state(&new).map_err(|bad| refused(first, bad))
+}
+
+fn refused(state: &CpuState, bad: BadState) -> VcpuError {
+    match bad.msr {
         Some(index) => {
             let value = state.msrs.iter().find(|msr| msr.index == index).map_or(0, |msr| msr.value);
             VcpuError::MsrRefused { index, value }
@@ -92,7 +108,7 @@ pub(super) fn set(core: &mut Core, state: &CpuState) -> Result<(), VcpuError> {
             what: "set the processor's state",
             source: std::io::Error::new(std::io::ErrorKind::InvalidInput, bad),
         },
-    })
+    }
 }
 
 fn from_seg(s: Seg) -> Segment {

@@ -44,7 +44,13 @@ impl Vcpu for SoftVcpu {
 
     fn set_state(&mut self, state: &CpuState) -> Result<(), VcpuError> {
         let core = self.cpu.core_mut(0).ok_or(VcpuError::EntryFailed { rip: 0, reason: 0 })?;
-        state::set(core, state)
+        state::set(core, state)?;
+        for n in 1..self.cpu.processors() {
+            if let Some(core) = self.cpu.core_mut(n) {
+                state::set_alike(core, state)?;
+            }
+        }
+        Ok(())
     }
 
     fn kicker(&self) -> Arc<dyn Kick> {

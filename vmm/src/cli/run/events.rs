@@ -74,9 +74,10 @@ impl Events {
     }
 
     /// Tells of a milestone. True if the VM shall end here.
-    pub(crate) fn progress(&self, progress: Progress) -> bool {
+    pub(crate) fn progress(&self, progress: Progress, vm_time: u64) -> bool {
         if let Progress::Reached(milestone) = progress {
-            self.line(&serde_json::json!({ "milestone": name(milestone), "monotonic_ns": monotonic_ns() }));
+            let name = name(milestone);
+            self.line(&serde_json::json!({ "milestone": name, "monotonic_ns": monotonic_ns(), "vm_ns": vm_time }));
             if milestone == Milestone::Handover && self.until == Some(Until::Handover) {
                 self.reached.store(true, Ordering::Release);
                 return true;
@@ -111,8 +112,8 @@ impl Events {
         }
     }
 
-    pub(crate) fn stopped(&self, how: &str) {
-        self.line(&serde_json::json!({ "stopped": how, "monotonic_ns": monotonic_ns() }));
+    pub(crate) fn stopped(&self, how: &str, vm_time: u64) {
+        self.line(&serde_json::json!({ "stopped": how, "monotonic_ns": monotonic_ns(), "vm_ns": vm_time }));
     }
 
     fn line(&self, value: &serde_json::Value) {
@@ -163,10 +164,10 @@ mod tests {
     #[test]
     fn only_the_named_milestone_ends_the_vm() {
         let events = Events::new(false, Some(Until::Handover));
-        assert!(!events.progress(Progress::Reached(Milestone::TpmReady)));
+        assert!(!events.progress(Progress::Reached(Milestone::TpmReady), 0));
         assert!(!events.reached());
-        assert!(events.progress(Progress::Reached(Milestone::Handover)));
+        assert!(events.progress(Progress::Reached(Milestone::Handover), 0));
         assert!(events.reached());
-        assert!(!Events::new(false, None).progress(Progress::Reached(Milestone::Handover)));
+        assert!(!Events::new(false, None).progress(Progress::Reached(Milestone::Handover), 0));
     }
 }

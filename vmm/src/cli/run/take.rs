@@ -59,7 +59,7 @@ impl Take {
                     }
                 }
             }
-            if events.progress(progress) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if events.progress(progress, at.vm_time) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
     }
 
