@@ -180,9 +180,24 @@ pub struct BadSlot {
 #[derive(Clone, Default)]
 pub struct Map {
     slots: Vec<Slot>,
+    /// Where each slot lies in the guest and in the host: asked for with every page, so not each time through `memory`.
+    places: Vec<Place>,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    gpa: u64,
+    len: u64,
+    host: usize,
 }
 
 impl Map {
+    fn new(slots: Vec<Slot>) -> Self {
+        let place = |s: &Slot| Place { gpa: s.gpa, len: s.len(), host: s.memory.base().expose_provenance() };
+        let places = slots.iter().map(place).collect();
+        Self { slots, places }
+    }
+
     /// The slots, in ascending order.
     pub fn slots(&self) -> &[Slot] {
         &self.slots
@@ -191,9 +206,9 @@ impl Map {
     /// The slot with the page at `gpa`, and the host address of `gpa` itself.
     #[inline]
     pub(super) fn find(&self, gpa: u64) -> Option<(&Slot, usize)> {
-        self.slots.iter().find_map(|slot| {
-            let offset = gpa.wrapping_sub(slot.gpa);
-            (offset < slot.len()).then(|| (slot, slot.memory.base().expose_provenance() + offset as usize))
+        self.places.iter().zip(&self.slots).find_map(|(place, slot)| {
+            let offset = gpa.wrapping_sub(place.gpa);
+            (offset < place.len).then(|| (slot, place.host + offset as usize))
         })
     }
 
@@ -286,7 +301,7 @@ impl AddressSpace {
         }
         let at = slots.partition_point(|s| s.gpa < gpa);
         slots.insert(at, slot);
-        *map = (map.0 + 1, Arc::new(Map { slots }));
+        *map = (map.0 + 1, Arc::new(Map::new(slots)));
         Ok(())
     }
 
@@ -298,7 +313,7 @@ impl AddressSpace {
         let before = slots.len();
         slots.retain(|s| s.gpa != gpa);
         let removed = slots.len() < before;
-        *map = (map.0 + 1, Arc::new(Map { slots }));
+        *map = (map.0 + 1, Arc::new(Map::new(slots)));
         removed
     }
 
