@@ -1,14 +1,13 @@
 //! Runs generated instructions on this machine's processor and on the software processor, and reports where they differ.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use bulla_differential::compare::{Verdict, start};
 use bulla_differential::generate::Generator;
 use bulla_differential::host::Host;
-use bulla_differential::run::{Report, Series, Summary, replay, series};
+use bulla_differential::run::{Report, Series, Summary, parallel, replay};
 use bulla_differential::{compare, worker};
 use clap::{Parser, Subcommand};
 
@@ -84,7 +83,7 @@ fn run(command: Command) -> Result<bool, Error> {
             let keep = if histogram { usize::MAX } else { reports };
             let wanted = Series { seed, first, count: cases, reports: keep };
             let since = Instant::now();
-            let summary = parallel(&program, wanted, jobs.max(1))?;
+            let summary = parallel(&program, wanted, jobs)?;
             print(&summary, reports, histogram, since.elapsed().as_secs_f64());
             Ok(summary.different == 0)
         }
@@ -124,24 +123,6 @@ fn run(command: Command) -> Result<bool, Error> {
             Ok(true)
         }
     }
-}
-
-/// Cuts the series into `jobs` pieces that run at the same time.
-fn parallel(program: &PathBuf, wanted: Series, jobs: u64) -> Result<Summary, Error> {
-    let piece = wanted.count.div_ceil(jobs);
-    let threads: Vec<_> = (0..jobs)
-        .map(|n| {
-            let (first, program) = (wanted.first + n * piece, program.clone());
-            let count = piece.min((wanted.first + wanted.count).saturating_sub(first));
-            std::thread::spawn(move || series(program, Series { first, count, ..wanted }))
-        })
-        .collect();
-    let mut whole = Summary::default();
-    for thread in threads {
-        let part = thread.join().map_err(|_| "a thread panicked")??;
-        whole.add(part);
-    }
-    Ok(whole)
 }
 
 fn print(summary: &Summary, reports: usize, histogram: bool, seconds: f64) {

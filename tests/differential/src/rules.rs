@@ -327,6 +327,14 @@ fn shift(instruction: &Instruction, start: Option<&Registers>) -> u64 {
     }
 }
 
+/// May an instruction that sets flags also do nothing: shifts by CL, repeated comparisons?
+pub fn may_leave_flags(instruction: &Instruction) -> bool {
+    let last = instruction.op_count().saturating_sub(1);
+    instruction.has_rep_prefix()
+        || instruction.has_repne_prefix()
+        || instruction.op_kind(last) == OpKind::Register && instruction.op_register(last) == Register::CL
+}
+
 /// Is the destination itself undefined: a double shift of 16 bits by more than 16?
 pub fn undefined_result(instruction: &Instruction, start: Option<&Registers>) -> bool {
     if !matches!(instruction.mnemonic(), Mnemonic::Shld | Mnemonic::Shrd) || operand_bits(instruction) != 16 {

@@ -1,6 +1,7 @@
 //! Runs a series of tests, and one test again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread;
 
 use crate::case::{Case, Event, Outcome};
 use crate::compare::{self, Difference, Verdict, judge};
@@ -112,6 +113,24 @@ pub fn series(program: PathBuf, series: Series) -> Result<Summary, host::Error> 
         now = next;
     }
     Ok(summary)
+}
+
+/// Cuts a series into `jobs` pieces that run at the same time.
+pub fn parallel(program: &Path, wanted: Series, jobs: u64) -> Result<Summary, host::Error> {
+    let piece = wanted.count.div_ceil(jobs.max(1));
+    let threads: Vec<_> = (0..jobs.max(1))
+        .map(|n| {
+            let (first, program) = (wanted.first + n * piece, program.to_path_buf());
+            let count = piece.min((wanted.first + wanted.count).saturating_sub(first));
+            thread::spawn(move || series(program, Series { first, count, ..wanted }))
+        })
+        .collect();
+    let mut whole = Summary::default();
+    for thread in threads {
+        let part = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        whole.add(part);
+    }
+    Ok(whole)
 }
 
 fn count(summary: &mut Summary, series: Series, index: u64, test: &Test, host: &Outcome, soft: &Outcome) {

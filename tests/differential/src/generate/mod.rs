@@ -149,7 +149,7 @@ impl Generator {
                 continue;
             }
             let undefined = rules::undefined(&instruction, None);
-            if skipped == 0 {
+            if skipped == 0 && !rules::may_leave_flags(&instruction) {
                 unknown &= !rules::rflags(instruction.rflags_modified());
             }
             unknown |= undefined.rflags;
