@@ -236,7 +236,9 @@ fn sized(i: &Instruction, out: &mut Insn, run: crate::insn::Handler) -> Option<L
 fn hint(i: &Instruction, features: &Features) -> Option<Lowered> {
     let f = features;
     match i.mnemonic() {
-        M::Nop | M::Pause | M::Endbr32 | M::Endbr64 | M::Reservednop | M::Rdsspd | M::Rdsspq | M::Cldemote => go(nothing),
+        M::Nop | M::Pause | M::Endbr32 | M::Endbr64 | M::Reservednop | M::Rdsspd | M::Rdsspq | M::Cldemote => {
+            go(nothing)
+        }
         M::Prefetch
         | M::Prefetchw
         | M::Prefetchwt1

@@ -70,11 +70,8 @@ impl Core {
         if !d.is_segment() {
             return self.far_system(d, selector, how);
         }
-        let allowed = if d.conforming() {
-            d.dpl() <= self.cpl
-        } else {
-            d.dpl() == self.cpl && rpl(selector) <= self.cpl
-        };
+        let allowed =
+            if d.conforming() { d.dpl() <= self.cpl } else { d.dpl() == self.cpl && rpl(selector) <= self.cpl };
         self.check_code(d, selector, allowed)?;
         self.set_type(&mut d, 1)?;
         let stack = self.push_return(how)?;
@@ -150,7 +147,8 @@ impl Core {
             return Err(self.gp(0));
         }
         let mut code = self.descriptor_or_gp(selector, 0)?;
-        let level = if how == How::Jump && !code.conforming() { code.dpl() == self.cpl } else { code.dpl() <= self.cpl };
+        let level =
+            if how == How::Jump && !code.conforming() { code.dpl() == self.cpl } else { code.dpl() <= self.cpl };
         let right_mode = !long || code.long();
         self.check_code(code, selector, level && right_mode)?;
         self.set_type(&mut code, 1)?;

@@ -29,9 +29,11 @@ pub(crate) fn iret(core: &mut Core, i: &Insn) -> R {
     } else {
         iret_protected(core, size)?;
     }
-    core.nmi_blocked = false;
-    // An NMI may have come meanwhile.
-    core.recheck = true;
+    if core.nmi_blocked {
+        core.nmi_blocked = false;
+        // Another NMI may have come meanwhile.
+        core.recheck = true;
+    }
     core.fresh_rf = core.flags & fl::RF;
     Ok(())
 }

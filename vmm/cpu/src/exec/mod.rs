@@ -11,9 +11,11 @@ pub(crate) mod msr;
 pub(crate) mod sse;
 pub(crate) mod syscall;
 pub(crate) mod system;
+mod task;
+#[cfg(test)]
+mod tests;
 pub(crate) mod x87;
 pub(crate) mod xsave;
-mod task;
 
 /// #UD.
 pub(crate) fn undefined(core: &mut Core, _: &Insn) -> R {

@@ -75,6 +75,12 @@ impl Core {
         Ok(new)
     }
 
+    /// Loads them after a task switch has changed CR3.
+    pub(crate) fn load_pdptes_again(&mut self) -> R {
+        self.pdptes = self.load_pdptes(self.cr3)?;
+        Ok(())
+    }
+
     /// Writes CR0.
     pub(crate) fn write_cr0(&mut self, value: u64) -> R {
         let has = |bit: u64| value & bit != 0;
@@ -272,10 +278,7 @@ pub(crate) fn invpcid(core: &mut Core, i: &Insn) -> R {
     let descriptor = core.load_at::<u128>(usize::from(i.seg), at)?;
     let (pcid, la) = (descriptor as u64, (descriptor >> 64) as u64);
     let unused = pcid & 0xFFF != 0 && core.cr4 & cr::CR4_PCIDE == 0;
-    let bad = what > 3
-        || pcid >> 12 != 0
-        || what < 2 && unused
-        || what == 0 && !Core::canonical(la);
+    let bad = what > 3 || pcid >> 12 != 0 || what < 2 && unused || what == 0 && !Core::canonical(la);
     if bad {
         return Err(core.gp(0));
     }

@@ -107,11 +107,13 @@ pub(crate) fn lsl<const MEMORY: bool>(core: &mut Core, i: &Insn) -> R {
     let selector = operand16::<MEMORY>(core, i)?;
     let long = core.long_mode();
     let d = visible(core, selector)?.filter(|d| {
-        d.is_segment() || d.kind() == kind::LDT || match d.kind() & !kind::BUSY {
-            kind::TSS => true,
-            kind::TSS16 => !long,
-            _ => false,
-        }
+        d.is_segment()
+            || d.kind() == kind::LDT
+            || match d.kind() & !kind::BUSY {
+                kind::TSS => true,
+                kind::TSS16 => !long,
+                _ => false,
+            }
     });
     if let Some(d) = d {
         set_register(core, i.dst, i.third, u64::from(d.limit()));
