@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bulla_tests::{NONCE, TempDir, command, kvm_or_skip, read, run, run_expecting, stock_kernel_or_skip, write};
+use bulla_tests::{NONCE, TempDir, command, read, run, run_expecting, stock_kernel_or_skip, write};
 
 /// Whether this `bulla` has the software processor, on which a stock kernel gets to user space anywhere.
 fn soft_or_skip(test: &str) -> bool {
@@ -124,14 +124,14 @@ fn every_stock_kernel_is_attested_from_inside_and_passes_its_own_tests() {
 
 #[test]
 fn a_guest_without_an_agent_is_told_from_one_with() {
-    if !kvm_or_skip("a guest without an agent") {
+    if !soft_or_skip("a guest without an agent") {
         return;
     }
     let dir = TempDir::new().unwrap();
     let evidence = dir.path().join("guest.cbor");
     let mut bulla = command("bulla");
     bulla.args(["run", "--kernel", "tenant", "--memory", "64M", "--nonce", NONCE, "--until", "handover"]);
-    let output = run(bulla.args(["--console", "none"]).arg("--agent-evidence").arg(&evidence));
+    let output = run(bulla.args(["--accel", "soft", "--console", "none"]).arg("--agent-evidence").arg(&evidence));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("no evidence from inside the guest: no agent"), "{stderr}");
