@@ -197,6 +197,8 @@ pub struct Core {
     pub(crate) tsc_offset: u64,
     /// Nanoseconds in which the processor was ready and another one ran.
     pub(crate) stolen: u64,
+    /// As much of it as the guest knows of.
+    pub(crate) stolen_told: u64,
     pub(crate) entropy: Entropy,
 
     /// Translation cache, and the memory behind it.
@@ -301,6 +303,7 @@ impl Core {
             time: Time::new(clock),
             tsc_offset: 0,
             stolen: 0,
+            stolen_told: 0,
             entropy: seed.map_or(Entropy::Host, |seed| Entropy::Seeded(seed ^ u64::from(id) << 32)),
             tlb: Tlb::new(map),
             code: crate::block::CodePages::default(),

@@ -236,18 +236,22 @@ impl Cpu {
             self.version = entered.version();
             self.remap(&entered);
         }
-        let now = self.now();
+        let before = self.now();
         let lane = &mut self.lanes[turn];
         let retired = lane.core.retired;
-        lane.core.time.set(now, retired);
+        lane.core.time.set(before, retired);
+        lane.core.tell_stolen();
         let pause = execute(&mut lane.core, &mut lane.jumps, &mut self.cache, retired.saturating_add(allowed));
         // Virtual time is one for all.
         let now = lane.core.now();
         // Devices that are asked next see the time of the instruction that asks.
         self.handle.now.store(now, Ordering::Relaxed);
-        for other in &mut self.lanes {
+        for (n, other) in self.lanes.iter_mut().enumerate() {
             let retired = other.core.retired;
             other.core.time.set(now, retired);
+            if n != turn && other.core.ready() {
+                other.core.stolen += now.saturating_sub(before);
+            }
         }
         pause
     }
@@ -268,10 +272,7 @@ impl Cpu {
     /// The next processor in turn that has something to do.
     fn next_ready(&self) -> Option<usize> {
         let n = self.lanes.len();
-        (0..n).map(|k| (self.turn + k) % n).find(|&k| {
-            let core = &self.lanes[k].core;
-            !core.waits_for_startup && (!core.halted || core.interrupt_waits())
-        })
+        (0..n).map(|k| (self.turn + k) % n).find(|&k| self.lanes[k].core.ready())
     }
 
     /// When time next matters.

@@ -34,6 +34,22 @@ impl Core {
             || self.flags & fl::IF != 0 && self.shadow == Shadow::None && self.apic.pending().is_some()
     }
 
+    /// Has it something to do?
+    pub(crate) fn ready(&self) -> bool {
+        !self.waits_for_startup && (!self.halted || self.interrupt_waits())
+    }
+
+    /// Tells the guest how long others have kept the processor waiting, if that has grown.
+    pub(crate) fn tell_stolen(&mut self) {
+        if self.stolen != self.stolen_told {
+            self.stolen_told = self.stolen;
+            let now = self.pv_now();
+            if let Some(write) = self.pv.steal_time_bytes(&now) {
+                self.write_guest(&write);
+            }
+        }
+    }
+
     /// Nanoseconds since the guest began.
     pub(crate) fn now(&self) -> u64 {
         self.time.now(self.retired)

@@ -10,6 +10,7 @@ mod guest;
 mod io;
 #[path = "../../conformance/irq.rs"]
 mod irq;
+mod many;
 #[path = "../../conformance/memory.rs"]
 mod memory;
 #[path = "../../conformance/run.rs"]
