@@ -228,6 +228,31 @@ fn keys_attest_and_credentials_are_activated() {
 }
 
 #[test]
+fn keys_are_certified_and_the_owner_clears() {
+    let Some(tpm) = Simulator::start("certification") else { return };
+    tpm.run(
+        "tpm2_createprimary -Q -C o -G ecc -c primary.ctx
+         tpm2_create -Q -C primary.ctx -G ecc -u key.pub -r key.priv --creation-data c.data -d c.hash -t c.ticket
+         tpm2_load -Q -C primary.ctx -u key.pub -r key.priv -c key.ctx
+         tpm2_certify -Q -C key.ctx -c primary.ctx -g sha256 -o attest -s sig
+         tpm2_readpublic -Q -c key.ctx -f pem -o key.pem
+         tpm2_certify -Q -C key.ctx -c primary.ctx -g sha256 -f plain -o attest -s sig.der
+         openssl dgst -sha256 -verify key.pem -signature sig.der attest
+         tpm2_certifycreation -Q -C key.ctx -c key.ctx -d c.hash -t c.ticket -g sha256 -o sig2 --attestation attest2
+         tpm2_gettime -Q -c key.ctx -q 0011 --attestation time -o sig3
+         tpm2_changeauth -Q -C primary.ctx -c key.ctx -r new.priv another
+         tpm2_load -Q -C primary.ctx -u key.pub -r new.priv -c new.ctx
+         tpm2_gettime -Q -c new.ctx -p another -q 0011 --attestation time -o sig3
+         tpm2_dictionarylockout -Q -c
+         tpm2_evictcontrol -Q -C o -c key.ctx 0x81010002
+         tpm2_clear -Q",
+    );
+    assert_eq!(tpm.run("tpm2_getcap handles-persistent").trim(), "");
+    // TPM_RC_INTEGRITY of parameter 1: the owner's hierarchy is another now.
+    tpm.refused("tpm2_load -C primary.ctx -u key.pub -r key.priv -c key.ctx", "0x1df");
+}
+
+#[test]
 fn policies_of_many_kinds() {
     let Some(tpm) = Simulator::start("policies") else { return };
     tpm.write("secret", b"for one of two");

@@ -67,6 +67,16 @@ impl Hierarchies {
         self.generated
     }
 
+    /// TPM2_Clear: another primary seed and proof for the owner, another proof for the endorsement hierarchy, Empty
+    /// Auths (Part 3, 24.6).
+    pub(super) fn clear(&mut self, random: &mut Drbg) {
+        self.owner.regenerate(random);
+        random.generate(&mut self.endorsement.proof[..]);
+        for auth in [&mut self.owner.auth, &mut self.endorsement.auth, &mut self.lockout] {
+            *auth = AuthValue::default();
+        }
+    }
+
     /// TPM Reset: the NULL hierarchy starts anew, and platformAuth is the Empty Auth again (Part 3, 9.3).
     pub(super) fn reset(&mut self, random: &mut Drbg) {
         self.null.regenerate(random);

@@ -52,6 +52,11 @@ impl DictionaryAttack {
         rc::AUTH_FAIL
     }
 
+    /// Forgets the failures of DA-protected objects (TPM2_DictionaryAttackLockReset).
+    pub(super) fn forget(&mut self) {
+        self.failed_tries = 0;
+    }
+
     fn count_failure(&mut self, now_ms: u64) {
         self.failed_tries = self.failed_tries.saturating_add(1).min(MAX_TRIES);
         self.since_ms = now_ms;

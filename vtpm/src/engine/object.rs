@@ -162,6 +162,17 @@ impl Objects {
         self.slots = Default::default();
     }
 
+    /// Removes the keys of some hierarchies, persistent ones, too.
+    pub(super) fn clear(&mut self, gone: impl Fn(Handle) -> bool) {
+        let is_gone = |o: &Object| o.key().is_some_and(|k| gone(k.hierarchy));
+        for slot in &mut self.slots {
+            if slot.as_deref().is_some_and(is_gone) {
+                *slot = None;
+            }
+        }
+        self.persistent.retain(|_, o| !is_gone(o));
+    }
+
     /// Whether a slot is free; otherwise TPM_RC_OBJECT_MEMORY.
     pub(super) fn has_room(&self) -> Result<(), Rc> {
         if self.slots.iter().any(Option::is_none) { Ok(()) } else { Err(rc::OBJECT_MEMORY) }

@@ -53,6 +53,12 @@ pub(super) enum HandleKind {
     Parent,
     /// TPMI_RH_HIERARCHY_AUTH.
     HierarchyAuth,
+    /// TPMI_RH_CLEAR.
+    Clear,
+    /// TPMI_RH_LOCKOUT.
+    Lockout,
+    /// TPMI_RH_ENDORSEMENT.
+    Endorsement,
     /// TPMI_RH_PROVISION.
     Provision,
     /// TPMI_DH_ENTITY, as far as there are entities: no NV Indexes.
@@ -76,6 +82,9 @@ impl HandleKind {
             Self::Hierarchy => is_hierarchy(handle),
             Self::Parent => is_object(handle) || is_hierarchy(handle),
             Self::HierarchyAuth => (is_hierarchy(handle) && handle != rh::NULL) || handle == rh::LOCKOUT,
+            Self::Clear => matches!(handle, rh::LOCKOUT | rh::PLATFORM),
+            Self::Lockout => handle == rh::LOCKOUT,
+            Self::Endorsement => handle == rh::ENDORSEMENT,
             Self::Provision => matches!(handle, rh::OWNER | rh::PLATFORM),
             Self::Entity => is_entity(handle),
             Self::EntityOrNull => is_entity(handle) || handle == rh::NULL,
@@ -201,13 +210,14 @@ const FLUSHED: CommandAttributes = CommandAttributes::FLUSHED;
 const R_HANDLE: CommandAttributes = CommandAttributes::R_HANDLE;
 
 use HandleKind::{
-    Context, Entity, EntityOrNull, Hierarchy, HierarchyAuth, Object, ObjectOrNull, Parent, Pcr, PcrOrNull, Policy,
-    Provision,
+    Clear, Context, Endorsement, Entity, EntityOrNull, Hierarchy, HierarchyAuth, Lockout, Object, ObjectOrNull, Parent,
+    Pcr, PcrOrNull, Policy, Provision,
 };
 
 /// The commands, in ascending order of their codes. Attributes as in the tables of Part 3.
-pub(super) static COMMANDS: [Command; 58] = [
+pub(super) static COMMANDS: [Command; 64] = [
     command(cc::EVICT_CONTROL, "EvictControl", &[user(Provision), plain(Object)], NV, context::evict_control),
+    command(cc::CLEAR, "Clear", &[user(Clear)], NV.with(CommandAttributes::EXTENSIVE), hierarchy::clear),
     command(
         cc::HIERARCHY_CHANGE_AUTH,
         "HierarchyChangeAuth",
@@ -217,6 +227,7 @@ pub(super) static COMMANDS: [Command; 58] = [
     )
     .takes(),
     command(cc::CREATE_PRIMARY, "CreatePrimary", &[user(Hierarchy)], R_HANDLE, primary::create_primary).takes().gives(),
+    command(cc::DICTIONARY_ATTACK_LOCK_RESET, "DictionaryAttackLockReset", &[user(Lockout)], NV, hierarchy::lock_reset),
     command(cc::PCR_EVENT, "PCR_Event", &[user(PcrOrNull)], NV, pcr::event).takes(),
     command(cc::PCR_RESET, "PCR_Reset", &[user(Pcr)], NV, pcr::reset),
     command(cc::SEQUENCE_COMPLETE, "SequenceComplete", &[user(Object)], FLUSHED, hash::sequence_complete)
@@ -236,6 +247,26 @@ pub(super) static COMMANDS: [Command; 58] = [
     )
     .takes()
     .gives(),
+    command(cc::CERTIFY, "Certify", &[admin(Object), user(ObjectOrNull)], NONE, attest::certify).takes().gives(),
+    command(
+        cc::CERTIFY_CREATION,
+        "CertifyCreation",
+        &[user(ObjectOrNull), plain(Object)],
+        NONE,
+        attest::certify_creation,
+    )
+    .takes()
+    .gives(),
+    command(cc::GET_TIME, "GetTime", &[user(Endorsement), user(ObjectOrNull)], NONE, attest::get_time).takes().gives(),
+    command(
+        cc::OBJECT_CHANGE_AUTH,
+        "ObjectChangeAuth",
+        &[admin(Object), plain(Object)],
+        NONE,
+        object::object_change_auth,
+    )
+    .takes()
+    .gives(),
     command(cc::POLICY_SECRET, "PolicySecret", &[user(Entity), plain(Policy)], NONE, policy_auth::policy_secret)
         .takes()
         .gives(),
@@ -243,7 +274,7 @@ pub(super) static COMMANDS: [Command; 58] = [
     command(cc::ECDH_ZGEN, "ECDH_ZGen", &[user(Object)], NONE, ecdh::z_gen).takes().gives(),
     command(cc::HMAC, "HMAC", &[user(Object)], NONE, hash::hmac_data).takes().gives(),
     command(cc::LOAD, "Load", &[user(Object)], R_HANDLE, object::load).takes().gives(),
-    command(cc::QUOTE, "Quote", &[user(Object)], NONE, attest::quote).takes().gives(),
+    command(cc::QUOTE, "Quote", &[user(ObjectOrNull)], NONE, attest::quote).takes().gives(),
     command(cc::HMAC_START, "HMAC_Start", &[user(Object)], R_HANDLE, hash::hmac_start).takes(),
     command(cc::SEQUENCE_UPDATE, "SequenceUpdate", &[user(Object)], NONE, hash::sequence_update).takes(),
     command(cc::SIGN, "Sign", &[user(Object)], NONE, sign::sign_digest).takes(),

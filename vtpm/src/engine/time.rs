@@ -64,6 +64,12 @@ impl TpmTime {
         }
     }
 
+    /// TPM2_Clear: Clock and the counters start from zero (Part 3, 24.6).
+    pub(super) fn clear(&mut self) {
+        self.info.clock_info = ClockInfo::default();
+        self.safe_from = None;
+    }
+
     /// TPMS_TIME_INFO.
     pub(super) fn info(&self) -> TimeInfo {
         TimeInfo { clock_info: self.clock_info(), ..self.info }

@@ -1,10 +1,11 @@
-//! Hierarchy commands (Part 3, 24).
+//! Hierarchy commands (Part 3, 24) and dictionary attack functions (25).
 
-use bulla_tpm_types::{Rc, rc};
+use bulla_tpm_types::{Rc, rc, rh};
 
 use super::super::Tpm;
 use super::super::dispatch::Call;
 use super::super::secret::{AuthValue, INTEGRITY_HASH, MAX_DIGEST};
+use super::super::selftest::TestSet;
 
 /// TPM2_HierarchyChangeAuth (24.8).
 pub(in super::super) fn hierarchy_change_auth(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
@@ -15,4 +16,22 @@ pub(in super::super) fn hierarchy_change_auth(tpm: &mut Tpm, call: &mut Call<'_,
     }
     let changed = tpm.hierarchies.set_auth(call.handle(1), AuthValue::new(auth));
     if changed { Ok(()) } else { Err(rc::VALUE.handle(1)) }
+}
+
+/// TPM2_Clear (24.6): the owner's hierarchy starts anew, and what the endorsement hierarchy has made is void.
+pub(in super::super) fn clear(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    call.no_params()?;
+    tpm.require(TestSet::DRBG)?;
+    tpm.hierarchies.clear(&mut tpm.random);
+    tpm.objects.clear(|hierarchy| matches!(hierarchy, rh::OWNER | rh::ENDORSEMENT));
+    tpm.lockout = Default::default();
+    tpm.time.clear();
+    Ok(())
+}
+
+/// TPM2_DictionaryAttackLockReset (25.2).
+pub(in super::super) fn lock_reset(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    call.no_params()?;
+    tpm.lockout.forget();
+    Ok(())
 }

@@ -11,10 +11,11 @@ use zeroize::Zeroizing;
 use super::super::Tpm;
 use super::super::create::{self, Parent};
 use super::super::dispatch::Call;
+use super::super::drbg::Drbg;
 use super::super::ecc::{self, Purpose};
 use super::super::object::{Key, Kind, Material, Object, Private, Protector, qualified_name};
 use super::super::protect::{Iv, Sensitive, put_sensitive, sensitive_type};
-use super::super::secret::AuthValue;
+use super::super::secret::{AuthValue, MAX_DIGEST};
 use super::super::selftest::TestSet;
 use super::super::table::is_hierarchy;
 use super::hierarchy;
@@ -29,6 +30,20 @@ const MAX_ID_OBJECT: usize = 2 + 64 + 2 + 64;
 /// TPM2B_PUBLIC.
 fn public(r: &mut Reader<'_>) -> Result<Public, Error> {
     r.sized("TPM2B_PUBLIC", Public::unmarshal)
+}
+
+/// The TPM2B_PRIVATE of a child (Part 1, 22.4).
+fn protect_child(
+    protector: &Protector<'_>,
+    random: &mut Drbg,
+    key: &Key,
+    private: &Private,
+    auth: &AuthValue,
+) -> Result<Vec<u8>, Rc> {
+    let mut plain = Writer::from_vec(Vec::with_capacity(MAX_PRIVATE));
+    put_sensitive(&mut plain, sensitive_type(&key.public.kind), auth, private);
+    let plain = Zeroizing::new(plain.into_vec());
+    protector.wrap(&key.name, Some(random), &plain)
 }
 
 impl Tpm {
@@ -52,19 +67,17 @@ impl Tpm {
         let (public, private) =
             create::make(&mut self.random, template, name_alg, sensitive.data).map_err(|e| e.parameter(1))?;
         let name = public.name();
-        let mut plain = Writer::from_vec(Vec::with_capacity(MAX_PRIVATE));
-        put_sensitive(&mut plain, sensitive_type(&public.kind), &AuthValue::new(sensitive.user_auth), &private);
-        let plain = Zeroizing::new(plain.into_vec());
-        let wrapped = protector.wrap(&name, Some(&mut self.random), &plain)?;
         let key = Key {
             qualified_name: qualified_name(&public, &parent.qualified_name, &name),
             public,
             name,
             hierarchy: parent.hierarchy,
-            private: Some(private),
+            private: None,
             external: false,
         };
-        Ok((key, wrapped))
+        let auth = AuthValue::new(sensitive.user_auth);
+        let wrapped = protect_child(&protector, &mut self.random, &key, &private, &auth)?;
+        Ok((Key { private: Some(private), ..key }, wrapped))
     }
 }
 
@@ -300,5 +313,22 @@ pub(in super::super) fn make_credential(tpm: &mut Tpm, call: &mut Call<'_, '_>) 
     let out = call.out();
     out.tpm2b(&blob);
     out.sized(|w| w.put(&ephemeral));
+    Ok(())
+}
+
+/// TPM2_ObjectChangeAuth (12.8): a TPM2B_PRIVATE with another authValue; the loaded object keeps its own.
+pub(in super::super) fn object_change_auth(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let auth = call.params(|p| p.tpm2b(MAX_DIGEST, "newAuth"))?;
+    tpm.require(TestSet::BANKS | TestSet::DRBG | TestSet::AES)?;
+    let key = tpm.objects.key(call.handle(1)).map_err(|_| rc::TYPE.handle(1))?;
+    let parent = tpm.objects.key(call.handle(2)).map_err(|_| rc::TYPE.handle(2))?;
+    let is_child = qualified_name(&key.public, &parent.qualified_name, &key.name) == key.qualified_name;
+    let protector = parent.parent().filter(|_| is_child && !key.external).ok_or(rc::TYPE.handle(2))?;
+    if auth.len() > key.public.name_alg.map_or(0, HashAlg::size) {
+        return Err(rc::SIZE.parameter(1));
+    }
+    let private = key.private.as_ref().ok_or(rc::AUTH_UNAVAILABLE)?;
+    let wrapped = protect_child(&protector, &mut tpm.random, key, private, &AuthValue::new(auth))?;
+    call.out().tpm2b(&wrapped);
     Ok(())
 }

@@ -139,6 +139,8 @@ fn every_command_needs_its_sessions_and_refuses_trailing_bytes() {
                     rh::OWNER
                 }
                 HandleKind::ObjectOrNull | HandleKind::EntityOrNull | HandleKind::Parent => rh::NULL,
+                HandleKind::Clear | HandleKind::Lockout => rh::LOCKOUT,
+                HandleKind::Endorsement => rh::ENDORSEMENT,
                 HandleKind::Policy => policy,
             })
             .collect();

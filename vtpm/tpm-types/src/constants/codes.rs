@@ -6,8 +6,10 @@ use core::fmt;
 #[expect(missing_docs, reason = "each constant is the command code of that name")]
 pub mod cc {
     pub const EVICT_CONTROL: u32 = 0x0000_0120;
+    pub const CLEAR: u32 = 0x0000_0126;
     pub const HIERARCHY_CHANGE_AUTH: u32 = 0x0000_0129;
     pub const CREATE_PRIMARY: u32 = 0x0000_0131;
+    pub const DICTIONARY_ATTACK_LOCK_RESET: u32 = 0x0000_0139;
     pub const PCR_EVENT: u32 = 0x0000_013c;
     pub const PCR_RESET: u32 = 0x0000_013d;
     pub const SEQUENCE_COMPLETE: u32 = 0x0000_013e;
@@ -17,6 +19,10 @@ pub mod cc {
     pub const SHUTDOWN: u32 = 0x0000_0145;
     pub const STIR_RANDOM: u32 = 0x0000_0146;
     pub const ACTIVATE_CREDENTIAL: u32 = 0x0000_0147;
+    pub const CERTIFY: u32 = 0x0000_0148;
+    pub const CERTIFY_CREATION: u32 = 0x0000_014a;
+    pub const GET_TIME: u32 = 0x0000_014c;
+    pub const OBJECT_CHANGE_AUTH: u32 = 0x0000_0150;
     pub const POLICY_SECRET: u32 = 0x0000_0151;
     pub const CREATE: u32 = 0x0000_0153;
     pub const ECDH_ZGEN: u32 = 0x0000_0154;
