@@ -94,23 +94,28 @@ pub(crate) fn execute(core: &mut Core, jumps: &mut Jumps, cache: &mut Cache, lim
         });
         let id = match linked {
             Some(id) => id,
-            None => match lookup(core, jumps, cache) {
-                Ok(id) => {
-                    if let Some((from, start)) = last
-                        && same_page(cache, from, id)
-                    {
-                        cache.link(from, rip.wrapping_sub(start), id);
+            None => {
+                // A new block may have made the cache drop all others, and taken the place of the one just left.
+                let left = last.map(|(from, start)| (from, cache.block(from).serial, start));
+                match lookup(core, jumps, cache) {
+                    Ok(id) => {
+                        if let Some((from, serial, start)) = left
+                            && cache.is(from, serial)
+                            && same_page(cache, from, id)
+                        {
+                            cache.link(from, rip.wrapping_sub(start), id);
+                        }
+                        id
                     }
-                    id
-                }
-                Err(fault) => {
-                    last = None;
-                    match faulted(core, fault) {
-                        Ran::Pause(pause) => return pause,
-                        Ran::Through | Ran::Left => continue,
+                    Err(fault) => {
+                        last = None;
+                        match faulted(core, fault) {
+                            Ran::Pause(pause) => return pause,
+                            Ran::Through | Ran::Left => continue,
+                        }
                     }
                 }
-            },
+            }
         };
         match run_block(core, cache, id, usize::MAX) {
             Ran::Through => last = Some((id, rip)),
