@@ -187,7 +187,7 @@ impl Core {
     fn enter_protected(&mut self, vector: u8, cause: Cause, error: Option<u32>, image: u64) -> R {
         let ext = cause.ext();
         let at = u64::from(vector) * 8;
-        let gate_error = u32::from(vector) * 8 | 2 | ext;
+        let gate_error = (u32::from(vector) * 8) | 2 | ext;
         if at + 7 > u64::from(self.idtr.limit) {
             return Err(self.gp(gate_error));
         }
@@ -263,7 +263,7 @@ impl Core {
     fn enter_long(&mut self, vector: u8, cause: Cause, error: Option<u32>, image: u64) -> R {
         let ext = cause.ext();
         let at = u64::from(vector) * 16;
-        let gate_error = u32::from(vector) * 8 | 2 | ext;
+        let gate_error = (u32::from(vector) * 8) | 2 | ext;
         if at + 15 > u64::from(self.idtr.limit) {
             return Err(self.gp(gate_error));
         }
@@ -343,8 +343,9 @@ impl Core {
         if (before ^ self.flags) & (fl::AC | fl::VM) != 0 {
             self.refresh();
         }
-        // Interrupts may have become possible, or every instruction is to be looked at.
-        if self.flags & (!before & fl::IF | fl::TF | fl::RF) != 0 {
+        // An interrupt may have become possible, or every instruction is to be looked at.
+        let opened = self.flags & !before & fl::IF != 0;
+        if self.flags & (fl::TF | fl::RF) != 0 || opened && (self.shadow != Shadow::None || self.interrupt_waits()) {
             self.recheck = true;
         }
     }

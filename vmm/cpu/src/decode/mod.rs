@@ -71,7 +71,7 @@ pub(crate) fn decode(bytes: &[u8], ip: u64, mode: Code, features: &Features) -> 
     let mut insn = Insn::new(i.code(), i.len() as u8, crate::exec::undefined);
     operands(&i, mode, &mut insn);
     let lowered = int::lower(&i, features, &mut insn)
-        .or_else(|| system::lower(&i, mode, features, &mut insn))
+        .or_else(|| system::lower(&i, mode, &mut insn))
         .or_else(|| x87::lower(&i, bytes, &mut insn))
         .or_else(|| sse::lower(&i));
     match lowered {

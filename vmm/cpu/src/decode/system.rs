@@ -4,7 +4,6 @@ use iced_x86::{Code as Id, Instruction, Mnemonic as M, OpKind, Register};
 
 use super::{Lowered, end, go, size_of_operand};
 use crate::core::Code;
-use crate::cpuid::Features;
 use crate::exec::system::{control, flags, misc, nothing, port, segments, tables, touch};
 use crate::exec::{far, iret, msr, syscall};
 use crate::insn::{Insn, seg};
@@ -20,13 +19,13 @@ macro_rules! by_operand {
 }
 
 /// What `i` does, if it belongs here. `out.third` becomes the operand size in bytes where handlers ask for one.
-pub(super) fn lower(i: &Instruction, mode: Code, features: &Features, out: &mut Insn) -> Option<Lowered> {
+pub(super) fn lower(i: &Instruction, mode: Code, out: &mut Insn) -> Option<Lowered> {
     far_transfer(i, out)
         .or_else(|| segment_register(i, out))
         .or_else(|| table(i, mode, out))
         .or_else(|| ports(i, out))
-        .or_else(|| system(i, features, out))
-        .or_else(|| hint(i, features))
+        .or_else(|| system(i, out))
+        .or_else(|| hint(i))
 }
 
 /// Jumps, calls, returns and interrupts.
@@ -180,11 +179,10 @@ fn ports(i: &Instruction, out: &mut Insn) -> Option<Lowered> {
 }
 
 /// Everything else that does something.
-fn system(i: &Instruction, features: &Features, out: &mut Insn) -> Option<Lowered> {
-    let f = features;
+fn system(i: &Instruction, out: &mut Insn) -> Option<Lowered> {
     match i.mnemonic() {
         M::Cli => go(flags::cli),
-        M::Sti => end(flags::sti),
+        M::Sti => go(flags::sti),
         M::Pushf | M::Pushfd | M::Pushfq | M::Popf | M::Popfd | M::Popfq => {
             out.third = match i.mnemonic() {
                 M::Pushf | M::Popf => 2,
@@ -193,28 +191,27 @@ fn system(i: &Instruction, features: &Features, out: &mut Insn) -> Option<Lowere
             };
             if matches!(i.mnemonic(), M::Pushf | M::Pushfd | M::Pushfq) { go(flags::pushf) } else { go(flags::popf) }
         }
-        M::Stac if f.smap => go(flags::stac),
-        M::Clac if f.smap => go(flags::clac),
+        M::Stac => go(flags::stac),
+        M::Clac => go(flags::clac),
         M::Clts => end(flags::clts),
         M::Hlt => end(misc::hlt),
         M::Cpuid => go(misc::cpuid),
-        M::Rdtsc if f.tsc => go(misc::rdtsc),
-        M::Rdtscp if f.rdtscp => go(misc::rdtscp),
+        M::Rdtsc => go(misc::rdtsc),
+        M::Rdtscp => go(misc::rdtscp),
         M::Rdpmc => go(misc::protection),
-        M::Rdrand if f.rdrand => sized(i, out, misc::random),
-        M::Rdseed if f.rdseed => sized(i, out, misc::random),
+        M::Rdrand | M::Rdseed => sized(i, out, misc::random),
         M::Wbinvd | M::Invd => go(misc::for_kernels),
         M::Invlpg => end(control::invlpg),
-        M::Invpcid if f.invpcid => end(control::invpcid),
+        M::Invpcid => end(control::invpcid),
         M::Swapgs => go(misc::swapgs),
-        M::Rdfsbase | M::Rdgsbase | M::Wrfsbase | M::Wrgsbase if f.fsgsbase => {
+        M::Rdfsbase | M::Rdgsbase | M::Wrfsbase | M::Wrgsbase => {
             out.imm = if matches!(i.mnemonic(), M::Rdfsbase | M::Wrfsbase) { seg::FS } else { seg::GS } as u64;
             let reads = matches!(i.mnemonic(), M::Rdfsbase | M::Rdgsbase);
             sized(i, out, if reads { misc::read_base } else { misc::write_base })
         }
-        M::Rdmsr if f.msr => go(msr::rdmsr),
-        M::Wrmsr if f.msr => go(msr::wrmsr),
-        M::Vmcall | M::Vmmcall if f.hypervisor => go(misc::hypercall),
+        M::Rdmsr => go(msr::rdmsr),
+        M::Wrmsr => go(msr::wrmsr),
+        M::Vmcall | M::Vmmcall => go(misc::hypercall),
         M::Bound => sized(i, out, misc::bound),
         M::Mov => match i.code() {
             Id::Mov_cr_r32 | Id::Mov_cr_r64 if matches!(out.dst, 0 | 2 | 3 | 4 | 8) => end(control::to_cr),
@@ -233,8 +230,7 @@ fn sized(i: &Instruction, out: &mut Insn, run: crate::insn::Handler) -> Option<L
 }
 
 /// What this processor has no use for, and executes all the same.
-fn hint(i: &Instruction, features: &Features) -> Option<Lowered> {
-    let f = features;
+fn hint(i: &Instruction) -> Option<Lowered> {
     match i.mnemonic() {
         M::Nop | M::Pause | M::Endbr32 | M::Endbr64 | M::Reservednop | M::Rdsspd | M::Rdsspq | M::Cldemote => {
             go(nothing)
@@ -248,10 +244,8 @@ fn hint(i: &Instruction, features: &Features) -> Option<Lowered> {
         | M::Prefetcht2
         | M::Prefetchit0
         | M::Prefetchit1 => go(nothing),
-        M::Lfence | M::Mfence if f.sse2 => go(nothing),
-        M::Sfence if f.sse => go(nothing),
-        M::Clflush if f.clflush => go(touch),
-        M::Clflushopt if f.clflushopt => go(touch),
+        M::Lfence | M::Mfence | M::Sfence => go(nothing),
+        M::Clflush | M::Clflushopt => go(touch),
         _ => None,
     }
 }

@@ -95,7 +95,9 @@ impl Mtrr {
         let sound = match index {
             IA32_MTRR_DEF_TYPE => value & !MTRR_DEF_TYPE == 0 && mtrr_type(value as u8),
             IA32_MTRR_PHYS..=IA32_MTRR_PHYS_LAST if value >> PHYSICAL_BITS != 0 => false,
-            IA32_MTRR_PHYS..=IA32_MTRR_PHYS_LAST if index % 2 == 0 => value & 0xF00 == 0 && mtrr_type(value as u8),
+            IA32_MTRR_PHYS..=IA32_MTRR_PHYS_LAST if index.is_multiple_of(2) => {
+                value & 0xF00 == 0 && mtrr_type(value as u8)
+            }
             IA32_MTRR_PHYS..=IA32_MTRR_PHYS_LAST => value & 0x7FF == 0,
             _ => all_bytes(value, mtrr_type),
         };

@@ -64,7 +64,7 @@ pub(crate) fn sysret(core: &mut Core, i: &Insn) -> R {
     };
     core.seg[seg::CS] = cs;
     core.seg[seg::SS] = flat(base.wrapping_add(8) | 3, DATA | USER);
-    core.change_flags(core.regs[reg::R11], fl::DEFINED & !(fl::RF | fl::VM));
+    core.change_flags(core.regs[reg::R11] & !(fl::RF | fl::VM), fl::DEFINED);
     core.refresh();
     Ok(())
 }

@@ -143,7 +143,11 @@ impl Core {
     }
 
     fn read_field(&mut self, base: u64, at: u64, size: u64) -> R<u64> {
-        if size == 4 { self.load_table::<u32>(base, at).map(u64::from) } else { self.load_table::<u16>(base, at).map(u64::from) }
+        if size == 4 {
+            self.load_table::<u32>(base, at).map(u64::from)
+        } else {
+            self.load_table::<u16>(base, at).map(u64::from)
+        }
     }
 
     fn write_field(&mut self, base: u64, at: u64, size: u64, value: u64) -> R {

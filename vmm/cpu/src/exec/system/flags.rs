@@ -20,12 +20,17 @@ pub(crate) fn cli(core: &mut Core, _: &Insn) -> R {
 }
 
 /// STI: interrupts are held off for one more instruction if they were before.
+///
+/// The run loop only looks when something waits. Otherwise nothing can come before the end of a slice, and the shadow, if
+/// it is still there then, holds it off for an instruction more than it would have to.
 pub(crate) fn sti(core: &mut Core, _: &Insn) -> R {
     may_change_if(core)?;
     if core.flags & fl::IF == 0 {
         core.flags |= fl::IF;
+        core.shadow = Shadow::None;
+        core.recheck |= core.interrupt_waits();
         core.shadow = Shadow::Sti;
-        core.recheck = true;
+        core.leave_block |= core.recheck;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Identification, time, randomness, halting, and the bases of FS and GS.
 
 use super::{privileged, set_register};
-use crate::core::{Core, cr};
+use crate::core::{Core, Shadow, cr};
 use crate::fault::R;
 use crate::flags::{Lazy, bits as fl};
 use crate::insn::{Insn, reg, seg};
@@ -58,6 +58,7 @@ pub(crate) fn random(core: &mut Core, i: &Insn) -> R {
 pub(crate) fn hlt(core: &mut Core, _: &Insn) -> R {
     privileged(core)?;
     core.halted = true;
+    core.shadow = Shadow::None;
     core.recheck = true;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Exceptions and interrupts (SDM vol. 3A, chapter 6).
 
 use super::*;
+use crate::apic::{Delivery, Destination, Message};
 
 const INT: u8 = 0xCD;
 const HLT: u8 = 0xF4;
@@ -319,4 +320,52 @@ fn mov_ss_holds_nmis_off_for_one_instruction() {
     m.core().regs[reg::RAX] = KERNEL_DATA.into();
     assert_eq!(m.raises(&[0x8E, 0xD0, 0x90, 0x90]), (2, None));
     assert_eq!(m.frame()[0], CODE + 3);
+}
+
+/// An interrupt of vector 0x41 waits at the local APIC.
+fn with_interrupt(mut m: Machine) -> Machine {
+    let apic = &mut m.core().apic;
+    apic.mmio_write(0xF0, &0x1FF_u32.to_le_bytes(), 0);
+    let message = Message { destination: Destination::All, delivery: Delivery::Fixed, vector: 0x41, level: false };
+    assert_eq!(apic.receive(&message), None);
+    m
+}
+
+#[test]
+fn sti_holds_interrupts_off_for_one_instruction_and_popf_does_not() {
+    for (code, rip) in [
+        (&[0xFB, 0x90, 0x90, HLT][..], 2),
+        (&[0xFB, HLT, 0x90], 2),
+        (&[0xFB, 0xFA, 0xFB, 0x90, 0x90], 4),
+        (&[0x9C, 0x5B, 0x80, 0xCF, 2, 0x53, 0x9D, 0x90], 7),
+        // A second STI does not shade.
+        (&[0xFB, 0xFB, 0x90], 2),
+    ] {
+        let mut m = with_interrupt(Machine::long());
+        assert_eq!(m.raises(code), (0x41, None), "{code:x?}");
+        assert_eq!(m.frame()[0], CODE + rip, "{code:x?}");
+    }
+}
+
+#[test]
+fn interrupts_wake_from_hlt_even_behind_an_old_shadow() {
+    let mut m = Machine::long();
+    m.completes(&[0xFB, 0x90, HLT]);
+    let mut m = with_interrupt(m);
+    m.core().halted = false;
+    m.core().recheck = true;
+    assert_eq!(m.raises(&[0x90, HLT]), (0x41, None));
+    assert_eq!(m.frame()[0], CODE + 3);
+}
+
+#[test]
+fn priorities_hold_interrupts_back() {
+    let mut m = with_interrupt(Machine::long());
+    m.core().set_rflags(fl::IF);
+    m.core().regs[reg::RAX] = 4;
+    m.core().shadow = crate::core::Shadow::Sti;
+    // mov cr8, rax; nop; xor eax, eax; mov cr8, rax; nop
+    let code = [0x44, 0x0F, 0x22, 0xC0, 0x90, 0x31, 0xC0, 0x44, 0x0F, 0x22, 0xC0, 0x90];
+    assert_eq!(m.raises(&code), (0x41, None));
+    assert_eq!(m.frame()[0], CODE + 11);
 }
