@@ -230,8 +230,8 @@ pub struct Core {
     pub(crate) halted: bool,
     /// Waiting for a start-up message, as all processors but the first do.
     pub(crate) waits_for_startup: bool,
-    /// An NMI waits.
-    pub(crate) nmi_pending: bool,
+    /// How many NMIs wait, see [`Core::signal_nmi`].
+    pub(crate) nmi_pending: u8,
     /// What writes to the local APIC mean for others, not yet acted on.
     pub(crate) effects: Vec<Effect>,
     /// Changes with everything that makes cached block lookups stale.
@@ -320,7 +320,7 @@ impl Core {
             shadow: Shadow::None,
             halted: false,
             waits_for_startup: id != 0,
-            nmi_pending: false,
+            nmi_pending: 0,
             effects: Vec::new(),
             stamp: 1,
             retired: 0,
@@ -352,7 +352,7 @@ impl Core {
         self.apic.init();
         self.event = Event::None;
         self.replay = Replay::default();
-        (self.shadow, self.halted, self.nmi_pending, self.nmi_blocked) = (Shadow::None, false, false, false);
+        (self.shadow, self.halted, self.nmi_pending, self.nmi_blocked) = (Shadow::None, false, 0, false);
         (self.pending_db, self.hits, self.fresh_rf) = (0, 0, 0);
         self.waits_for_startup = self.apic.base() & crate::apic::BASE_BSP == 0;
         self.recheck = true;

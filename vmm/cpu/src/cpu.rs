@@ -325,7 +325,7 @@ impl Cpu {
         for (place, event) in events {
             let Some(lane) = self.lanes.get_mut(place) else { continue };
             match event {
-                Event::Nmi => lane.core.nmi_pending = true,
+                Event::Nmi => lane.core.signal_nmi(),
                 Event::Init => lane.core.init(),
                 Event::StartUp(page) => lane.core.start_up(page),
                 // There is no system management mode to enter.

@@ -17,8 +17,8 @@ pub(crate) enum Interrupt {
 impl Core {
     /// The next interrupt to deliver, acknowledged.
     pub(crate) fn next_interrupt(&mut self) -> Option<Interrupt> {
-        if self.nmi_pending && !self.nmi_blocked {
-            self.nmi_pending = false;
+        if self.nmi_waits() {
+            self.nmi_pending -= 1;
             return Some(Interrupt::Nmi);
         }
         if self.flags & fl::IF == 0 || self.shadow != Shadow::None {
@@ -28,9 +28,21 @@ impl Core {
         Some(Interrupt::External(self.apic.acknowledge()))
     }
 
+    /// An NMI arrives. One waits while another is handled (SDM vol. 3A, §6.7.1). Before that there may be two: the first
+    /// would be in its handler already if the processor had not had to wait for its turn.
+    pub(crate) fn signal_nmi(&mut self) {
+        let most = if self.nmi_blocked { 1 } else { 2 };
+        self.nmi_pending = self.nmi_pending.saturating_add(1).min(most);
+    }
+
+    /// Is there an NMI to take now? STI holds it off as well, as it may (SDM vol. 3A, §6.8.1).
+    fn nmi_waits(&self) -> bool {
+        self.nmi_pending != 0 && !self.nmi_blocked && self.shadow == Shadow::None
+    }
+
     /// Would `next_interrupt` have one?
     pub(crate) fn interrupt_waits(&self) -> bool {
-        self.nmi_pending && !self.nmi_blocked
+        self.nmi_waits()
             || self.flags & fl::IF != 0 && self.shadow == Shadow::None && self.apic.pending().is_some()
     }
 

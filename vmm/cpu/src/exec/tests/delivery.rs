@@ -296,11 +296,11 @@ fn general_detect_stops_debug_register_accesses_once() {
 #[test]
 fn nmis_are_blocked_until_iret() {
     let mut m = Machine::long();
-    m.core().nmi_pending = true;
+    m.core().nmi_pending = 1;
     assert_eq!(m.raises(&[0x90, HLT]), (2, None));
     assert!(m.core().nmi_blocked);
     // The handler's HLT is left for another NMI only behind IRET.
-    m.core().nmi_pending = true;
+    m.core().nmi_pending = 1;
     m.core().halted = false;
     let handler = m.core().regs[reg::RIP];
     m.put(handler, 0x48_u8);
@@ -314,7 +314,7 @@ fn nmis_are_blocked_until_iret() {
 #[test]
 fn mov_ss_holds_nmis_off_for_one_instruction() {
     let mut m = Machine::long();
-    m.core().nmi_pending = true;
+    m.core().nmi_pending = 1;
     // The machine starts in the shadow of such an instruction, so that MOV SS itself is reached.
     m.core().shadow = crate::core::Shadow::MovSs;
     m.core().regs[reg::RAX] = KERNEL_DATA.into();
