@@ -71,9 +71,11 @@ fn neighbours() -> (TcpListener, TcpListener) {
 impl Simulator {
     /// Starts a vTPM; `None`, with a word about it, where the tools are not there.
     fn start(test: &str) -> Option<Self> {
-        if Command::new("tpm2_getcap").arg("--version").output().is_err() {
-            println!("skipped: {test} needs tpm2-tools");
-            return None;
+        for (tool, package) in [("tpm2_getcap", "tpm2-tools"), ("openssl", "openssl")] {
+            if Command::new(tool).arg("--version").output().is_err() {
+                println!("skipped: {test} needs {package}");
+                return None;
+            }
         }
         let mut process = VtpmProcess::spawn(Path::new(PROGRAM)).unwrap();
         process.client().power_on().unwrap();

@@ -32,6 +32,7 @@ pub(in super::super) fn context_save(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> 
     let plain = zeroize::Zeroizing::new(plain.into_vec());
     let blob = tpm.wrap_context(sequence, saved, hierarchy, |w| w.bytes(&plain))?;
     if is_session(handle) {
+        tpm.forget_shutdown();
         tpm.sessions.saved(handle);
     }
     call.out().put(&Context { sequence, saved_handle: saved, hierarchy, blob: &blob });
@@ -71,6 +72,8 @@ pub(in super::super) fn context_load(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> 
     };
     let handle = match loaded {
         Ok(Loaded::Session(session)) => {
+            // A shutdown has saved that the session is outside: it could come back once more.
+            tpm.forget_shutdown();
             tpm.sessions.returned(c.saved_handle, *session);
             c.saved_handle
         }
@@ -96,7 +99,15 @@ fn flushable(r: &mut Reader<'_>) -> Result<Handle, Error> {
 /// TPM2_FlushContext (28.4). The handle is a parameter, so that it may be one that is not loaded.
 pub(in super::super) fn flush_context(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     let handle = call.params(|p| p.with(flushable))?;
-    let flushed = if is_session(handle) { tpm.sessions.flush(handle) } else { tpm.objects.remove(handle).is_some() };
+    let flushed = if is_session(handle) {
+        let flushed = tpm.sessions.flush(handle);
+        if flushed {
+            tpm.forget_shutdown();
+        }
+        flushed
+    } else {
+        tpm.objects.remove(handle).is_some()
+    };
     if flushed { Ok(()) } else { Err(rc::HANDLE.parameter(1)) }
 }
 

@@ -22,6 +22,7 @@ pub(in super::super) fn hierarchy_change_auth(tpm: &mut Tpm, call: &mut Call<'_,
 pub(in super::super) fn clear(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     call.no_params()?;
     tpm.require(TestSet::DRBG)?;
+    tpm.forget_shutdown();
     tpm.hierarchies.clear(&mut tpm.random);
     tpm.objects.clear(|hierarchy| matches!(hierarchy, rh::OWNER | rh::ENDORSEMENT));
     tpm.lockout = Default::default();

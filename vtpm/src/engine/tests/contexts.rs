@@ -135,6 +135,45 @@ fn contexts_end_with_a_reset_and_survive_a_restart() {
     assert_eq!(code(&mut tpm, &load_context(&session)), rc::INTEGRITY.parameter(1));
 }
 
+/// A session that came back, or was ended, after a shutdown does not come back again after the startup.
+#[test]
+fn a_shutdown_does_not_bring_back_sessions_that_were_used_since() {
+    for flushed in [false, true] {
+        let mut tpm = started();
+        let handle = start_plain(&mut tpm, 0);
+        let context = save(&mut tpm, handle);
+        shutdown(&mut tpm, StartupType::State);
+        if flushed {
+            assert_eq!(code(&mut tpm, &command::flush_context(handle)), rc::SUCCESS);
+        } else {
+            assert_eq!(loaded(&mut tpm, &context), handle);
+        }
+        tpm.init();
+        assert!(startup(&mut tpm, StartupType::State).is_err(), "the shutdown does not count");
+        startup(&mut tpm, StartupType::Clear).expect("startup");
+        assert_eq!(code(&mut tpm, &load_context(&context)), rc::INTEGRITY.parameter(1));
+    }
+}
+
+/// TPM2_Clear (Part 3, 24.6).
+#[test]
+fn clearing_ends_the_owners_and_the_endorsement_objects() {
+    let mut tpm = started();
+    let ek = load_ak(&mut tpm, rh::ENDORSEMENT);
+    let owner = load_ak(&mut tpm, rh::OWNER);
+    let platform = load_ak(&mut tpm, rh::PLATFORM);
+    let context = save(&mut tpm, ek.handle);
+    let clear = Builder::with_empty_auth(cc::CLEAR, &[rh::LOCKOUT], 1).build();
+    assert_eq!(code(&mut tpm, &clear), rc::SUCCESS);
+    assert_eq!(handles(&mut tpm, ht::TRANSIENT), [platform.handle.0]);
+    assert_eq!(code(&mut tpm, &load_context(&context)), rc::INTEGRITY.parameter(1));
+    // The endorsement hierarchy's keys are the same again, the owner's are not.
+    assert_eq!(load_ak(&mut tpm, rh::ENDORSEMENT).name, ek.name);
+    assert_ne!(load_ak(&mut tpm, rh::OWNER).name, owner.name);
+    let time = response::parse_read_clock(&run(&mut tpm, &command::read_clock())).expect("a clock");
+    assert_eq!((time.clock_info.reset_count, time.clock_info.clock), (0, 0));
+}
+
 #[test]
 fn contexts_are_no_larger_than_announced() {
     let mut tpm = started();
