@@ -21,7 +21,7 @@ impl Core {
     pub fn offset(&self, i: &Insn) -> u64 {
         let base = self.regs[usize::from(i.base & 31)];
         let index = self.regs[usize::from(i.index & 31)] << i.scale;
-        base.wrapping_add(index).wrapping_add(i.disp as i64 as u64) & i.address_mask()
+        base.wrapping_add(index).wrapping_add(i64::from(i.disp) as u64) & i.address_mask()
     }
 
     /// Linear address of the memory operand, for an access of `size` bytes. Canonicality is looked at by the access
@@ -31,7 +31,7 @@ impl Core {
         if i.addressing == Addressing::Flat {
             let base = self.regs[usize::from(i.base & 31)];
             let index = self.regs[usize::from(i.index & 31)] << (i.scale & 3);
-            return Ok(base.wrapping_add(index).wrapping_add(i.disp as i64 as u64));
+            return Ok(base.wrapping_add(index).wrapping_add(i64::from(i.disp) as u64));
         }
         self.linear_slow(i, size, access)
     }
@@ -184,7 +184,7 @@ impl Core {
             let v = if segment == seg::SS { vector::SS } else { vector::GP };
             return Err(self.raise_with(v, 0));
         }
-        if mmu == Mmu::UserAligned && size <= 8 && la % size as u64 != 0 && access != Access::Fetch {
+        if mmu == Mmu::UserAligned && size <= 8 && !la.is_multiple_of(size as u64) && access != Access::Fetch {
             return Err(self.raise_with(vector::AC, 0));
         }
         let head = ((PAGE - la % PAGE) as usize).min(size);

@@ -208,7 +208,8 @@ impl Cache {
     pub(crate) fn drop_written(&mut self, code: &mut CodePages) {
         while let Some((first, last)) = code.written.pop() {
             let Some(ids) = self.by_page.get(&(first / PAGE)) else { continue };
-            let hit: Vec<u32> = ids.iter().copied().filter(|&id| self.blocks[id as usize].touches(first, last)).collect();
+            let hit: Vec<u32> =
+                ids.iter().copied().filter(|&id| self.blocks[id as usize].touches(first, last)).collect();
             for id in hit {
                 self.remove(code, id);
             }
@@ -253,6 +254,7 @@ impl Block {
         let end = self.gpa + u64::from(self.bytes).max(1) - 1;
         let here = |a: u64, b: u64| first <= b && a <= last;
         let head_end = end.min(self.gpa | (PAGE - 1));
-        here(self.gpa, head_end) || self.second.is_some_and(|page| here(page, page + (end - head_end).saturating_sub(1)))
+        here(self.gpa, head_end)
+            || self.second.is_some_and(|page| here(page, page + (end - head_end).saturating_sub(1)))
     }
 }

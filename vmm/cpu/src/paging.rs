@@ -7,11 +7,11 @@ use crate::mem::{Access, Mmu, PAGE};
 
 /// Where a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
+pub(crate) struct Page {
     /// Guest-physical address of the 4 KiB page.
-    pub gpa: u64,
+    pub(crate) gpa: u64,
     /// Bytes of the page it is a piece of.
-    pub size: u64,
+    pub(crate) size: u64,
 }
 
 /// Bits of paging-structure entries.
@@ -37,7 +37,7 @@ mod error {
 /// Physical address bits of an 8-byte entry that must be 0.
 const BEYOND: u64 = ((1 << 52) - 1) & !((1 << PHYSICAL_BITS) - 1);
 /// Address bits of an 8-byte entry.
-const ADDRESS: u64 = (1 << PHYSICAL_BITS) - 1 & !(PAGE - 1);
+const ADDRESS: u64 = ((1 << PHYSICAL_BITS) - 1) & !(PAGE - 1);
 
 /// What the walk has gathered from the levels above.
 struct Rights {
@@ -189,7 +189,7 @@ impl Core {
             Mmu::Supervisor | Mmu::SupervisorAc => match access {
                 Access::Read => !smap,
                 Access::Write => !smap && (rights.writable || !wp),
-                Access::Fetch => !rights.no_execute && !(self.cr4 & cr::CR4_SMEP != 0 && supervisor_on_user_page),
+                Access::Fetch => !(rights.no_execute || self.cr4 & cr::CR4_SMEP != 0 && supervisor_on_user_page),
             },
         }
     }

@@ -27,18 +27,18 @@ pub const HIGH: u8 = 0x20;
 macro_rules! word {
     ($t:ty, $s:ty) => {
         const BITS: u32 = <$t>::BITS;
-        const MASK: u64 = <$t>::MAX as u64;
+        const MASK: u64 = u64::MAX >> (64 - <$t>::BITS);
         #[inline(always)]
         fn cut(value: u64) -> Self {
             value as $t
         }
         #[inline(always)]
         fn wide(self) -> u64 {
-            self as u64
+            self.into()
         }
         #[inline(always)]
         fn sext(self) -> u64 {
-            self as $s as i64 as u64
+            i64::from(self as $s) as u64
         }
     };
 }
@@ -47,7 +47,11 @@ impl Word for u8 {
     word!(u8, i8);
     #[inline(always)]
     fn get(regs: &[u64; 32], number: u8) -> Self {
-        if number & HIGH != 0 { (regs[usize::from(number & 3)] >> 8) as u8 } else { regs[usize::from(number & 31)] as u8 }
+        if number & HIGH != 0 {
+            (regs[usize::from(number & 3)] >> 8) as u8
+        } else {
+            regs[usize::from(number & 31)] as u8
+        }
     }
     #[inline(always)]
     fn set(regs: &mut [u64; 32], number: u8, value: Self) {

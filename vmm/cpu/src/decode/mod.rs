@@ -167,9 +167,9 @@ fn memory(i: &Instruction, mode: Code, out: &mut Insn) -> u8 {
     let stack = matches!(base.full_register(), Register::RSP | Register::RBP);
     out.seg = overridden(i, mode, stack);
     let displacement = i.memory_displacement64();
-    let size = if matches!(base, Register::RIP) || base.is_some_and(wide) || index.is_some_and(wide) {
+    let size = if matches!(base, Register::RIP) || wide(base) || wide(index) {
         3
-    } else if matches!(base, Register::EIP) || base.is_some_and(middle) || index.is_some_and(middle) {
+    } else if matches!(base, Register::EIP) || middle(base) || middle(index) {
         2
     } else if base != Register::None || index != Register::None {
         1
@@ -204,16 +204,6 @@ fn memory(i: &Instruction, mode: Code, out: &mut Insn) -> u8 {
         _ => Addressing::Segmented,
     };
     size
-}
-
-trait Known: Sized {
-    fn is_some_and(self, f: fn(Self) -> bool) -> bool;
-}
-
-impl Known for Register {
-    fn is_some_and(self, f: fn(Self) -> bool) -> bool {
-        self != Register::None && f(self)
-    }
 }
 
 fn wide(r: Register) -> bool {

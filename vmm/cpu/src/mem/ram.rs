@@ -70,7 +70,7 @@ macro_rules! plain {
             #[inline(always)]
             fn narrow(value: u128) -> Self { value as $t }
             #[inline(always)]
-            fn widen(self) -> u128 { self as u128 }
+            fn widen(self) -> u128 { self.into() }
         }
     )*};
 }

@@ -11,8 +11,6 @@ use crate::word::Word;
 pub(crate) trait Shift {
     /// The result, and the flags that it leaves (`flags`: those before).
     fn apply<T: Word>(a: T, count: u32, flags: Lazy) -> (T, Lazy);
-    /// Does a masked count select nothing, so that not even flags change?
-    const COUNTS_WRAP: bool = false;
 }
 
 pub(crate) struct Shl;
@@ -81,7 +79,6 @@ impl Shift for Ror {
     }
 }
 impl Shift for Rcl {
-    const COUNTS_WRAP: bool = true;
     #[inline(always)]
     fn apply<T: Word>(a: T, count: u32, flags: Lazy) -> (T, Lazy) {
         let n = count % (T::BITS + 1);
@@ -97,7 +94,6 @@ impl Shift for Rcl {
     }
 }
 impl Shift for Rcr {
-    const COUNTS_WRAP: bool = true;
     #[inline(always)]
     fn apply<T: Word>(a: T, count: u32, flags: Lazy) -> (T, Lazy) {
         let n = count % (T::BITS + 1);
@@ -133,7 +129,7 @@ pub(crate) fn double<T: Word, D: Place, S: Source, const LEFT: bool>(core: &mut 
         let a = a.wide();
         let (r, cf) = if LEFT {
             // With 16 bits and counts above 16 (undefined) the ring operand:filler:operand is what processors shift.
-            let ring = u128::from(a) << (2 * T::BITS) % 128 | u128::from(filler) << T::BITS | u128::from(a);
+            let ring = u128::from(a) << ((2 * T::BITS) % 128) | u128::from(filler) << T::BITS | u128::from(a);
             let ring = if T::BITS == 64 { u128::from(a) << 64 | u128::from(filler) } else { ring };
             let shift = if T::BITS == 64 { 64 - count } else { 2 * T::BITS - count };
             let cf = if T::BITS == 64 { a >> (64 - count) & 1 != 0 } else { ring >> (3 * T::BITS - count) & 1 != 0 };

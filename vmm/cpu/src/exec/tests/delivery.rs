@@ -325,7 +325,7 @@ fn mov_ss_holds_nmis_off_for_one_instruction() {
 /// An interrupt of vector 0x41 waits at the local APIC.
 fn with_interrupt(mut m: Machine) -> Machine {
     let apic = &mut m.core().apic;
-    apic.mmio_write(0xF0, &0x1FF_u32.to_le_bytes(), 0);
+    let _ = apic.mmio_write(0xF0, &0x1FF_u32.to_le_bytes(), 0);
     let message = Message { destination: Destination::All, delivery: Delivery::Fixed, vector: 0x41, level: false };
     assert_eq!(apic.receive(&message), None);
     m
