@@ -56,18 +56,22 @@ fn a_run_says_on_standard_error_what_was_taken() {
     assert!(stderr.contains("runs on the software processor: there is no /dev/kvm"), "{stderr}");
 }
 
-/// A name space without /dev/kvm: a file system where /dev is empty.
+/// Makes a /dev with nothing in it but what every program may count on.
+const EMPTY_DEV: &str = "mount -t tmpfs none /mnt && touch /mnt/null /mnt/urandom && \
+    mount --bind /dev/null /mnt/null && mount --bind /dev/urandom /mnt/urandom && mount --rbind /mnt /dev";
+
+/// Runs bulla in a name space without /dev/kvm.
 fn without_kvm(arguments: &[&str]) -> Option<std::process::Output> {
-    let script = format!("mount -t tmpfs none /dev && exec {} {}", program("bulla").display(), arguments.join(" "));
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "--map-root-user", "sh", "-c", &script]);
-    let probe =
-        Command::new("unshare").args(["--mount", "--map-root-user", "mount", "-t", "tmpfs", "none", "/dev"]).output();
-    if !probe.is_ok_and(|o| o.status.success()) {
+    let unshare = |then: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--map-root-user", "sh", "-c", &format!("{EMPTY_DEV} && {then}")]);
+        command
+    };
+    if !unshare("test ! -e /dev/kvm").output().is_ok_and(|o| o.status.success()) {
         println!("skipped: this user cannot make a mount name space");
         return None;
     }
-    Some(run(&mut unshare))
+    Some(run(&mut unshare(&format!("exec {} {}", program("bulla").display(), arguments.join(" ")))))
 }
 
 #[test]
