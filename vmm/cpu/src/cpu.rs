@@ -59,8 +59,6 @@ pub enum Exit {
     Kicked,
     /// Triple fault: a processor cannot go on.
     Shutdown,
-    /// Nothing can ever wake the guest: all processors wait with interrupts disabled and no NMI can come.
-    Stuck,
 }
 
 /// Reaches running processors from other threads and from device callbacks.
@@ -198,10 +196,8 @@ impl Cpu {
                 lane.core.apic.advance(now);
             }
             let Some(turn) = self.next_ready() else {
-                match self.rest(bus, now) {
-                    Some(exit) => return Some(exit),
-                    None => continue,
-                }
+                self.rest(bus, now);
+                continue;
             };
             self.turn = turn;
             let retired = self.retired();
@@ -282,7 +278,7 @@ impl Cpu {
     }
 
     /// All processors wait: sleeps until something can happen, or lets virtual time jump there.
-    fn rest(&mut self, bus: &mut dyn Bus, now: u64) -> Option<Exit> {
+    fn rest(&mut self, bus: &mut dyn Bus, now: u64) {
         let deadline = self.next_deadline(bus);
         if self.lanes.iter().any(|lane| lane.core.time.is_virtual())
             && let Some(deadline) = deadline
@@ -291,18 +287,17 @@ impl Cpu {
                 let retired = lane.core.retired;
                 lane.core.time.set(deadline.max(now + 1), retired);
             }
-            return None;
+            return;
         }
         let inbox = self.handle.inbox.lock().unwrap_or_else(PoisonError::into_inner);
         if !inbox.is_empty() || self.handle.kicked.load(Ordering::SeqCst) {
-            return None;
+            return;
         }
         // Without a deadline a look now and then costs nothing, and a device without a thread is served.
         let long = Duration::from_millis(100);
         let wait = deadline.map_or(long, |at| Duration::from_nanos(at.saturating_sub(now)).min(long));
         let woken = self.handle.wake.wait_timeout(inbox, wait);
         drop(woken.unwrap_or_else(PoisonError::into_inner));
-        None
     }
 
     /// Gives the local APICs what devices sent.

@@ -34,7 +34,6 @@ impl Vcpu for SoftVcpu {
         Ok(match exit {
             Exit::Kicked => VcpuExit::Kicked,
             Exit::Shutdown => VcpuExit::Shutdown,
-            Exit::Stuck => VcpuExit::Halt,
         })
     }
 
