@@ -234,6 +234,8 @@ pub struct Core {
     pub(crate) nmi_pending: u8,
     /// What writes to the local APIC mean for others, not yet acted on.
     pub(crate) effects: Vec<Effect>,
+    /// The rest of this turn is for others.
+    pub(crate) yields: bool,
     /// Changes with everything that makes cached block lookups stale.
     pub(crate) stamp: u64,
     /// Instructions completed (with repeated iterations counting as one).
@@ -322,6 +324,7 @@ impl Core {
             waits_for_startup: id != 0,
             nmi_pending: 0,
             effects: Vec::new(),
+            yields: false,
             stamp: 1,
             retired: 0,
             hits: 0,

@@ -15,6 +15,8 @@ use crate::time::Clock;
 
 /// Most instructions between looks at the outside world.
 const SLICE: u64 = 16 * 1024;
+/// The same where other processors wait for their turn.
+const TURN: u64 = 2 * 1024;
 
 /// The devices, as the processors see them. Slices are filled with ones before a read: what nobody answers stays so.
 pub trait Bus {
@@ -204,7 +206,7 @@ impl Cpu {
             if retired >= end {
                 return None;
             }
-            let mut allowed = if kicked { 1 } else { SLICE.min(end - retired) };
+            let mut allowed = if kicked { 1 } else { (if self.lanes.len() > 1 { TURN } else { SLICE }).min(end - retired) };
             if let Some(deadline) = self.next_deadline(bus) {
                 let core = &self.lanes[turn].core;
                 allowed = core.time.instructions_until(deadline, core.retired, allowed);

@@ -40,7 +40,7 @@ pub(crate) enum Pause {
     Io(IoRequest),
     /// Waiting for an interrupt.
     Halted,
-    /// The local APIC has something for others.
+    /// The local APIC has something for others, or others may have their turn.
     Attention,
     /// Triple fault.
     Shutdown,
@@ -66,7 +66,7 @@ pub(crate) fn execute(core: &mut Core, jumps: &mut Jumps, cache: &mut Cache, lim
                 return Pause::Limit;
             }
             last = None;
-            if !core.effects.is_empty() {
+            if !core.effects.is_empty() || std::mem::take(&mut core.yields) {
                 return Pause::Attention;
             }
             core.recheck = false;

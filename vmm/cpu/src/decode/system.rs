@@ -232,7 +232,8 @@ fn sized(i: &Instruction, out: &mut Insn, run: crate::insn::Handler) -> Option<L
 /// What this processor has no use for, and executes all the same.
 fn hint(i: &Instruction) -> Option<Lowered> {
     match i.mnemonic() {
-        M::Nop | M::Pause | M::Endbr32 | M::Endbr64 | M::Reservednop | M::Rdsspd | M::Rdsspq | M::Cldemote => {
+        M::Pause => end(misc::pause),
+        M::Nop | M::Endbr32 | M::Endbr64 | M::Reservednop | M::Rdsspd | M::Rdsspq | M::Cldemote => {
             go(nothing)
         }
         M::Prefetch

@@ -63,6 +63,13 @@ pub(crate) fn hlt(core: &mut Core, _: &Insn) -> R {
     Ok(())
 }
 
+/// PAUSE: this processor waits for another one, which may have its turn now.
+pub(crate) fn pause(core: &mut Core, _: &Insn) -> R {
+    core.yields = true;
+    core.recheck = true;
+    Ok(())
+}
+
 /// INVD, WBINVD: there are no caches to write back.
 pub(crate) fn for_kernels(core: &mut Core, _: &Insn) -> R {
     privileged(core)
