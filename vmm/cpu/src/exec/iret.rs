@@ -91,7 +91,9 @@ fn to_v86(core: &mut Core, ip: u64, cs: u16, flags: u64) -> R {
     for (k, selector) in selectors.iter_mut().enumerate() {
         *selector = core.peek_sized(16 + 4 * k as u64, 4)? as u16;
     }
-    let ip = ip & 0xFFFF;
+    if ip > 0xFFFF {
+        return Err(core.gp(0));
+    }
     core.change_flags(flags, fl::DEFINED);
     let order = [seg::SS, seg::ES, seg::DS, seg::FS, seg::GS];
     for (which, selector) in order.into_iter().zip(selectors).chain([(seg::CS, cs)]) {

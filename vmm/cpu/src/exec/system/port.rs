@@ -32,10 +32,27 @@ fn allowed(core: &mut Core, port: u16, size: u8) -> R {
     Err(core.gp(0))
 }
 
+/// Records which I/O breakpoints an access hits: R/W 10b while CR4.DE is set (SDM vol. 3B, §18.2.4).
+fn note_breakpoints(core: &mut Core, port: u16, size: u8) {
+    if core.dr7 & 0xFF == 0 || core.cr4 & cr::CR4_DE == 0 {
+        return;
+    }
+    let (first, last) = (u64::from(port), u64::from(port) + u64::from(size) - 1);
+    for (k, &start) in core.dr.iter().enumerate() {
+        let (enabled, kind) = (core.dr7 >> (2 * k) & 3 != 0, core.dr7 >> (16 + 4 * k) & 3);
+        let len = [1, 2, 8, 4][(core.dr7 >> (18 + 4 * k) & 3) as usize];
+        let start = start & !(len - 1);
+        if enabled && kind == 2 && first < start.saturating_add(len) && start <= last {
+            core.hits |= 1 << k;
+        }
+    }
+}
+
 fn read(core: &mut Core, i: &Insn, port: u16) -> R {
     let size = i.third;
     allowed(core, port, size)?;
     let value = core.device(IoRequest::PioRead { port, size })?;
+    note_breakpoints(core, port, size);
     if size == 1 {
         u8::set(&mut core.regs, 0, value as u8);
     } else {
@@ -49,6 +66,7 @@ fn write(core: &mut Core, i: &Insn, port: u16) -> R {
     allowed(core, port, size)?;
     let value = core.regs[reg::RAX] as u32 & mask(size);
     core.device(IoRequest::PioWrite { port, size, value })?;
+    note_breakpoints(core, port, size);
     Ok(())
 }
 
@@ -110,6 +128,7 @@ pub(crate) fn ins(core: &mut Core, i: &Insn) -> R {
         2 => core.store_at(seg::ES, la, value as u16),
         _ => core.store_at(seg::ES, la, value as u32),
     }?;
+    note_breakpoints(core, port, size);
     step(core, i, reg::RDI)
 }
 
@@ -128,5 +147,6 @@ pub(crate) fn outs(core: &mut Core, i: &Insn) -> R {
         _ => core.load_at::<u32>(which, la)?,
     };
     core.device(IoRequest::PioWrite { port, size, value })?;
+    note_breakpoints(core, port, size);
     step(core, i, reg::RSI)
 }

@@ -259,6 +259,14 @@ fn iret_to_virtual_8086_mode() {
     let mut expected = frame;
     expected[2] |= fl::RF as u32;
     assert_eq!(found, expected);
+    // Beyond 64 KiB there is no code.
+    let mut m = Machine::protected();
+    m.core().regs[reg::RSP] = STACK - 36;
+    for (n, value) in (0..).zip(frame) {
+        m.put(STACK - 36 + 4 * n, if n == 0 { 0x1_0000 } else { value });
+    }
+    assert_eq!(m.raises(&[0xCF]), gp(0));
+    assert_eq!(m.top::<u32>(1), CODE as u32);
 }
 
 #[test]

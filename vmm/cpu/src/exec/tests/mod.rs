@@ -2,6 +2,7 @@
 
 mod delivery;
 mod far;
+mod hostile;
 mod plain;
 mod privileged;
 mod segments;

@@ -128,6 +128,23 @@ fn the_io_map_says_which_ports_programs_may_use() {
 }
 
 #[test]
+fn port_breakpoints_are_traps() {
+    // in al, 0x61 with a breakpoint on ports 0x60 and 0x61; behind it the trap.
+    let with = |cr4: u64, code: &[u8]| {
+        let mut m = Machine::long();
+        m.core().cr4 |= cr4;
+        m.core().dr[2] = 0x60;
+        m.core().dr7 = 0x400 | 1 << 4 | 6 << 24;
+        m.run(code);
+        (m.core().regs[reg::RIP], m.core().dr6)
+    };
+    assert_eq!(with(cr::CR4_DE, &[0xE4, 0x61, HLT]), (HANDLERS + 17, 0xFFFF_0FF4));
+    assert_eq!(with(cr::CR4_DE, &[0xE6, 0x60, HLT]), (HANDLERS + 17, 0xFFFF_0FF4));
+    assert_eq!(with(cr::CR4_DE, &[0xE4, 0x62, HLT]), (CODE + 3, 0xFFFF_0FF0));
+    assert_eq!(with(0, &[0xE4, 0x61, HLT]), (CODE + 3, 0xFFFF_0FF0));
+}
+
+#[test]
 fn hlt_waits_and_is_not_for_programs() {
     assert_eq!(Machine::long().user64().raises(&[HLT]), gp(0));
 }
