@@ -38,6 +38,7 @@ fn main() {
     verifier();
     boot();
     wire();
+    cpu();
 }
 
 /// A 16-bit length, then the bytes.
@@ -255,4 +256,40 @@ fn wire() {
     put("channel", "tampering", &[&open[..], &flip].concat());
     let word = [14, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0];
     put("channel", "overwriting", &[&[2, 0][..], &word].concat());
+}
+
+/// Modes, tables, registers, code and handlers of the software processor: see `bulla_fuzz_bodies::cpu`.
+fn cpu() {
+    let machine = |mode: u8, bits: u8, words: &[(u16, u64)], flags: u64, code: &[u8], handler: &[u8], rest: &[u8]| {
+        let mut bytes = vec![mode, bits, words.len() as u8];
+        for (place, value) in words {
+            bytes.extend(place.to_le_bytes());
+            bytes.extend(value.to_le_bytes());
+        }
+        bytes.extend(7u64.to_le_bytes());
+        bytes.extend(flags.to_le_bytes());
+        let sized = |code: &[u8]| [&(code.len() as u16).to_be_bytes()[..], code].concat();
+        [bytes, sized(code), sized(handler), rest.to_vec()].concat()
+    };
+    // mov ecx, 2; again: mov al, 1; out 0xF4, al; mov byte ptr [rip - 10], 7; loop again; ud2
+    let changing = [0xB9, 2, 0, 0, 0, 0xB0, 1, 0xE6, 0xF4, 0xC6, 5, 0xF6, 255, 255, 255, 7, 0xE2, 0xF3, 0x0F, 0x0B];
+    put("cpu", "self_modifying", &machine(4, 0, &[], 0, &changing, &[], &[]));
+    // int 0x21; mov ax, [bx]; push ax; lodsb; div bl; jmp back
+    let real = [0xCD, 0x21, 0x8B, 7, 0x50, 0xAC, 0xF6, 0xF3, 0xEB, 0xF6];
+    put("cpu", "real_mode", &machine(0, 0, &[], 0, &real, &[], b"memory"));
+    // mov [edi], esi; mov cr3, eax; in al, dx; iret; single steps
+    let flat = [0x89, 0x37, 0x0F, 0x22, 0xD8, 0xEC, 0xF4, 0xCF];
+    put("cpu", "single_step", &machine(1, 1, &[], 0x302, &flat, &[0x58, 0xCF], &[0x90]));
+    // Wild tables; rep movsq; syscall; mov rax, [rsi]
+    let wild = [(0, 0x1007), (512, u64::MAX), (1030, 0xFEE0_0087), (1540, 0x8001)];
+    let user = [0xF3, 0x48, 0xA5, 0x0F, 5, 0x48, 0x8B, 6, 0xEB, 0xF6];
+    put("cpu", "wild_tables", &machine(5, 4, &wild, 0, &user, &[0x48, 0x83, 0xC4, 8, 0x48, 0xCF], &[0x90, 0xC3]));
+    // fld1; fldpi; fdivp; sqrtps xmm0, xmm1; pcmpistri; fxsave [rdi]; cpuid; rdmsr; far jump through [rbx]
+    let vectors = [
+        0xD9, 0xE8, 0xD9, 0xEB, 0xDE, 0xF9, 0x0F, 0x51, 0xC1, 0x66, 0x0F, 0x3A, 0x63, 0xC1, 0x0C, 0x0F, 0xAE, 7, 0x0F,
+        0xA2, 0x0F, 0x32, 0xFF, 0x2B,
+    ];
+    put("cpu", "vectors_pae", &machine(3, 8, &[], 0, &vectors, &[0x83, 0xC4, 4, 0xCF], &[1, 2, 3]));
+    put("cpu", "watchpoints", &machine(2, 32, &[], 0, &[0xA3, 0, 0x90, 0, 0, 0x0F, 0x23, 0xF8, 0xEB, 0xF6], &[0xCF], &[]));
+    put("cpu", "no_idt", &machine(4, 2, &[], 0, &[0xCC], &[], &[]));
 }

@@ -6,6 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod cpu;
+#[path = "../../../../vmm/cpu/tests/common/mod.rs"]
+mod machine;
 mod measured;
 mod script;
 pub mod soft_tpm;
@@ -13,6 +16,7 @@ mod tpm;
 mod wire;
 
 pub use boot::{boot_window, kernel};
+pub use cpu::cpu;
 pub use measured::{eventlog, evidence, expected, policy};
 pub use tpm::{tpm_command, tpm_types};
 pub use wire::{agent_line, channel, vtpm_frame};
@@ -21,7 +25,7 @@ pub use wire::{agent_line, channel, vtpm_frame};
 pub type Body = fn(&[u8]) -> bool;
 
 /// Every target: its name, which is also that of its program and of its folder of seeds, and its body.
-pub const TARGETS: [(&str, Body); 11] = [
+pub const TARGETS: [(&str, Body); 12] = [
     ("tpm_command", tpm_command),
     ("tpm_types", tpm_types),
     ("eventlog", eventlog),
@@ -33,4 +37,5 @@ pub const TARGETS: [(&str, Body); 11] = [
     ("vtpm_frame", vtpm_frame),
     ("channel", channel),
     ("agent_line", agent_line),
+    ("cpu", cpu),
 ];

@@ -42,4 +42,4 @@ macro_rules! replays {
     };
 }
 
-replays!(tpm_command, tpm_types, eventlog, evidence, expected, policy, boot_window, kernel, vtpm_frame, channel, agent_line);
+replays!(tpm_command, tpm_types, eventlog, evidence, expected, policy, boot_window, kernel, vtpm_frame, channel, agent_line, cpu);
