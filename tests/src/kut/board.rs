@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use bulla_boot_abi::map::{HIGH_RAM_BASE, IOAPIC_BASE, LOW_RAM_MAX};
 use bulla_vmm::acpi::{self, AcpiConfig};
 use bulla_vmm::backend::{
-    Backend, CpuFeatures, CpuState, CpuidLeaf, DescriptorTable, Feature, Kick, MemorySlot, Partition, Registers,
-    Segment, SegmentRegisters, Vcpu, VcpuExit, bits,
+    Backend, BackendError, CpuFeatures, CpuState, CpuidLeaf, DescriptorTable, Feature, Kick, MemorySlot, Partition,
+    Registers, Segment, SegmentRegisters, Vcpu, VcpuExit, bits,
 };
 use bulla_vmm::devices::crb::{TpmBackend, TpmBackendError};
 use bulla_vmm::devices::power::PowerEvent;
@@ -146,7 +146,13 @@ fn attempt(test: &Test, limit: Duration, backend: &dyn Backend, console: &Collec
     let ports = TestPorts::new(test.memory() << 20, vcpus, &platform, Box::new(move |v| exited.say(End::Exit(v))));
     let ports = Arc::new(ports);
     let cpuid = cpuid(test, &capabilities.cpuid)?;
-    let mut vcpus = (0..vcpus).map(|id| partition.create_vcpu(id, &cpuid)).collect::<Result<Vec<_>, _>>()?;
+    // One that executes all processors in turns, or one each.
+    let mut vcpus = match partition.create_processors(vcpus, &cpuid) {
+        Err(BackendError::TooManyVcpus { .. }) => {
+            (0..vcpus).map(|id| partition.create_vcpu(id, &cpuid)).collect::<Result<Vec<_>, _>>()?
+        }
+        one => vec![one?],
+    };
     if let Some(first) = vcpus.first_mut() {
         let reset = first.state()?;
         first.set_state(&entry_state(&reset, entry))?;

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,8 +24,9 @@ mod suite;
 mod table;
 mod transcript;
 
+use suite::Test;
 use table::Row;
-use transcript::Verdict;
+use transcript::{Outcome, Verdict};
 
 type Anything<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -36,6 +37,8 @@ enum Accel {
     Kvm,
     /// The software CPU.
     Soft,
+    /// QEMU's software CPU, to see what passing looks like.
+    Tcg,
 }
 
 /// Runs kvm-unit-tests on bulla.
@@ -50,17 +53,26 @@ struct Arguments {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Longest time for one test, in seconds.
-    #[arg(long, default_value_t = 90)]
-    limit: u64,
-    /// Run each test on this QEMU's software CPU as well.
     #[arg(long)]
-    reference: Option<PathBuf>,
+    limit: Option<u64>,
+    /// How many times the suite's own time limits a test may take: they are meant for processors of hardware.
+    #[arg(long, default_value_t = 4)]
+    patience: u32,
+    /// The QEMU for `--accel tcg`.
+    #[arg(long, default_value = "qemu-system-x86_64")]
+    qemu: PathBuf,
+    /// Results of another run (its `--json`), for the table's other column.
+    #[arg(long)]
+    compare: Option<PathBuf>,
+    /// Results of an earlier run (its `--json`) instead of a new one.
+    #[arg(long)]
+    load: Option<PathBuf>,
     /// Keep what each test prints in this folder.
     #[arg(long)]
     keep: Option<PathBuf>,
-    /// Print JSON.
+    /// Write the results to this file, as JSON.
     #[arg(long)]
-    json: bool,
+    json: Option<PathBuf>,
     /// Write the table to this file.
     #[arg(long)]
     markdown: Option<PathBuf>,
@@ -69,16 +81,24 @@ struct Arguments {
     must_pass: Vec<String>,
 }
 
-fn open(accel: Accel) -> Anything<Box<dyn Backend>> {
-    match accel {
-        Accel::Kvm => Ok(Box::new(KvmBackend::open()?)),
-        Accel::Soft => Ok(Box::new(SoftBackend::new(Pace::Host))),
-    }
+/// What executes one test: the verdict, and what the test printed.
+type Runner = Box<dyn Fn(&Test, Duration) -> (Outcome, String)>;
+
+fn runner(arguments: &Arguments) -> Anything<Runner> {
+    let backend: Box<dyn Backend> = match arguments.accel {
+        Accel::Kvm => Box::new(KvmBackend::open()?),
+        Accel::Soft => Box::new(SoftBackend::new(Pace::Host)),
+        Accel::Tcg => {
+            let qemu = arguments.qemu.clone();
+            return Ok(Box::new(move |test, limit| reference::run(test, limit, &qemu)));
+        }
+    };
+    Ok(Box::new(move |test, limit| board::run(test, limit, &*backend)))
 }
 
-fn main() -> Anything<ExitCode> {
-    let arguments = Arguments::parse();
-    let backend = open(arguments.accel)?;
+/// Runs the tests.
+fn run(arguments: &Arguments) -> Anything<Vec<Row>> {
+    let run = runner(arguments)?;
     let mut tests = suite::read(&arguments.tree)?;
     if !arguments.only.is_empty() {
         tests.retain(|test| arguments.only.contains(&test.name));
@@ -88,34 +108,41 @@ fn main() -> Anything<ExitCode> {
     }
     let mut rows = Vec::new();
     for test in &tests {
-        let limit = test.timeout.min(Duration::from_secs(arguments.limit));
-        let keep = |kind: &str, printed: &str| match &arguments.keep {
-            Some(folder) => fs::write(folder.join(format!("{}.{kind}", test.name)), printed),
-            None => Ok(()),
-        };
+        let limit = test.timeout.saturating_mul(arguments.patience);
+        let limit = arguments.limit.map_or(limit, |most| limit.min(Duration::from_secs(most)));
         let row = if test.not_here.is_some() {
             Row::not_run(test)
         } else {
-            let (ours, printed) = board::run(test, limit, &*backend);
-            keep(backend.name(), &printed)?;
-            let reference = arguments.reference.as_ref().map(|qemu| reference::run(test, limit, qemu));
-            if let Some((_, printed)) = &reference {
-                keep("qemu", printed)?;
+            let (outcome, printed) = run(test, limit);
+            if let Some(folder) = &arguments.keep {
+                fs::write(folder.join(&test.name), printed)?;
             }
-            Row::new(test, ours, reference.map(|(outcome, _)| outcome))
+            Row { name: test.name.clone(), outcome }
         };
-        if !arguments.json {
-            println!("{row}");
-        }
+        println!("{row}");
         rows.push(row);
     }
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
-    } else {
-        println!("{}", table::summary(&rows));
+    Ok(rows)
+}
+
+fn load(path: &Path) -> Anything<Vec<Row>> {
+    let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+fn main() -> Anything<ExitCode> {
+    let arguments = Arguments::parse();
+    let rows = match &arguments.load {
+        Some(path) => load(path)?,
+        None => run(&arguments)?,
+    };
+    println!("{}", table::summary(&rows));
+    if let Some(path) = &arguments.json {
+        fs::write(path, serde_json::to_string_pretty(&rows)?)?;
     }
     if let Some(path) = &arguments.markdown {
-        fs::write(path, table::markdown(&rows, backend.name()))?;
+        let others = arguments.compare.as_deref().map(load).transpose()?.unwrap_or_default();
+        fs::write(path, table::markdown(&rows, &others))?;
     }
     let passed = |name: &String| rows.iter().any(|row| row.name == *name && row.outcome.verdict == Verdict::Pass);
     let missing: Vec<&String> = arguments.must_pass.iter().filter(|name| !passed(name)).collect();

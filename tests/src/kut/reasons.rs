@@ -8,7 +8,10 @@ const REASONS: &[(&str, &str)] = &[
     ("hyperv_*", "interfaces and a test device of another hypervisor, which bulla does not imitate"),
     ("intel_iommu", "the machine has no DMA remapping (nor a PCI bus)"),
     ("vmware_backdoors", "the back door of another hypervisor, which bulla does not imitate"),
-    ("asyncpf", "asynchronous page faults are not announced: the host never makes a guest wait for a page that it could know of"),
+    (
+        "asyncpf",
+        "asynchronous page faults are not announced: the host never makes a guest wait for a page that it could know of",
+    ),
     ("pmu*", "no performance counters are announced in CPUID"),
     ("pku", "protection keys are not announced in CPUID"),
     ("pks", "protection keys are not announced in CPUID"),
