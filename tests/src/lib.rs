@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: finding the programs, running them, saying what was skipped and why.
 #![forbid(unsafe_code)]
 
+pub mod svm;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
