@@ -124,7 +124,7 @@ fn operands(i: &Instruction, mode: Code, out: &mut Insn) {
             _ => {}
         }
     }
-    if !matches!(i.op0_kind(), OpKind::Memory) && !matches!(i.op1_kind(), OpKind::Memory) {
+    if (0..i.op_count()).all(|k| i.op_kind(k) != OpKind::Memory) {
         out.seg = overridden(i, mode, false);
     }
     out.bits |= address

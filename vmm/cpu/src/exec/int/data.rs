@@ -262,10 +262,10 @@ pub(crate) fn enter<T: Word>(core: &mut Core, i: &Insn) -> R {
         if level > 0 {
             core.push(T::cut(frame))?;
         }
-        // The new stack pointer must be writable (a page fault here leaves everything).
+        // A write through the new stack pointer must be possible (SDM vol. 2, ENTER); a page fault here leaves everything.
         let new = core.regs[reg::RSP].wrapping_sub(size) & mask;
-        let la = core.linear_at(seg::SS, new, 1, Access::Write)?;
-        core.probe(core.mmu, seg::SS, la, 1, Access::Write)?;
+        let la = core.linear_at(seg::SS, new, T::BYTES as u64, Access::Write)?;
+        core.probe(core.mmu, seg::SS, la, T::BYTES, Access::Write)?;
         Ok(new)
     })();
     match entered {

@@ -73,7 +73,8 @@ impl Core {
             if left & mask == 0 || !more(self) {
                 return Ok(());
             }
-            if self.leave_block || self.hits != 0 {
+            // Single steps are between elements, too (SDM vol. 3B, §18.3.1.4).
+            if self.leave_block || self.hits != 0 || self.flags & fl::TF != 0 {
                 break;
             }
         }
@@ -119,7 +120,7 @@ pub(crate) fn stos<T: Word>(core: &mut Core, i: &Insn) -> R {
 /// go, in ordinary memory of 64-bit mode. Does nothing where there is nothing to gain.
 fn bulk<T: Word, const COPY: bool>(core: &mut Core, i: &Insn) -> R {
     let size = T::BYTES as u64;
-    if !i.has(REP) || core.regs[reg::RCX] < 8 || core.flags & fl::DF != 0 {
+    if !i.has(REP) || core.regs[reg::RCX] < 8 || core.flags & (fl::DF | fl::TF) != 0 {
         return Ok(());
     }
     if !core.bits64() || i.address_mask() != u64::MAX || core.dr7 & 0xFF != 0 {
