@@ -13,6 +13,8 @@ const NAMES: [&str; 16] =
     ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
 /// Resume flag: set in what a fault saves.
 const RF: u64 = 1 << 16;
+/// Where what is Linux's begins: one page below the lower half's end (TASK_SIZE_MAX).
+const LINUX: u64 = 0x7FFF_FFFF_F000;
 /// Units in the last place by which a transcendental function may differ.
 const X87_ULPS: u128 = 8;
 /// MXCSR.MM of AMD's processors (APM vol. 2, §3.1.2 of MISALIGNSSE), which Intel's and ours refuse to set.
@@ -89,7 +91,7 @@ pub fn judge(test: &Test, host: &Outcome, soft: &Outcome) -> Verdict {
 /// (arch/x86/mm/fault.c, set_signal_archinfo).
 fn visible(event: Event) -> Event {
     match event {
-        Event::Exception { vector: 14, error, address } if address >> 47 != 0 => {
+        Event::Exception { vector: 14, error, address } if address >= LINUX => {
             Event::Exception { vector: 14, error: error | 1, address }
         }
         other => other,
@@ -143,8 +145,9 @@ fn floating_point(a: &Registers, b: &Registers, undefined: Undefined, field: &mu
             field(&format_args!("st{n}"), &Hex(a), &Hex(b));
         }
     }
-    // Precision, underflow and the direction of rounding follow from the last bits of an approximation.
-    let unknown = undefined.fsw | if undefined.approximate_x87 { 0x230 } else { 0 };
+    // Precision, underflow and the direction of rounding follow from the last bits of an approximation, and whether an
+    // unmasked exception is pending follows from them.
+    let unknown = undefined.fsw | if undefined.approximate_x87 { 0x82B0 } else { 0 };
     if (a.fsw() ^ b.fsw()) & !unknown != 0 {
         field(&"fsw", &Hex(a.fsw()), &Hex(b.fsw()));
     }
@@ -164,7 +167,11 @@ fn changes(host: &[(u32, u64)], soft: &[(u32, u64)], field: &mut Field<'_>) {
         if other != Some(*word) && shown < 8 {
             shown += 1;
             let place = layout::address(*at as usize);
-            field(&format_args!("[{place:#x}]"), &Hex(*word), &other.map_or("unchanged".to_owned(), |o| format!("{o:#x}")));
+            field(
+                &format_args!("[{place:#x}]"),
+                &Hex(*word),
+                &other.map_or("unchanged".to_owned(), |o| format!("{o:#x}")),
+            );
         }
     }
     for (at, word) in soft {

@@ -119,7 +119,11 @@ fn run(command: Command) -> Result<bool, Error> {
                     *events.entry(name).or_default() += 1;
                 }
             }
-            println!("{events:#?}\n{} deaths; {:.0} a second", host.deaths, cases as f64 / since.elapsed().as_secs_f64());
+            println!(
+                "{events:#?}\n{} deaths; {:.0} a second",
+                host.deaths,
+                cases as f64 / since.elapsed().as_secs_f64()
+            );
             Ok(true)
         }
     }

@@ -5,8 +5,8 @@ use iced_x86::{
     RflagsBits,
 };
 
-use crate::layout;
 use crate::case::{Event, Outcome, Registers};
+use crate::layout;
 
 /// What a test of one instruction can claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +30,7 @@ pub fn rule(instruction: &Instruction, bytes: &[u8]) -> Rule {
     // Multi-byte NOPs that extensions not announced give a meaning to (SDM vol. 2, NOP, ENDBR64, RDSSP).
     if matches!(
         instruction.code(),
-        Code::Endbr32
-            | Code::Endbr64
-            | Code::Rdsspd_r32
-            | Code::Rdsspq_r64
-            | Code::Cldemote_m8
-            | Code::Prefetchwt1_m8
+        Code::Endbr32 | Code::Endbr64 | Code::Rdsspd_r32 | Code::Rdsspq_r64 | Code::Cldemote_m8 | Code::Prefetchwt1_m8
     ) {
         return Rule::Compare;
     }
@@ -137,6 +132,8 @@ fn skipped(instruction: &Instruction, bytes: &[u8]) -> bool {
         M::Cmpxchg if instruction.code() == Code::Cmpxchg_rm32_r32 => {
             return instruction.op0_kind() == OpKind::Register;
         }
+        // From memory AMD reads 32 bits.
+        M::Movsxd => return instruction.code() == Code::Movsxd_r16_rm16 && instruction.op1_kind() == OpKind::Memory,
         // Whether a count of 0 asks for the permission.
         M::Insb | M::Insw | M::Insd | M::Outsb | M::Outsw | M::Outsd => {
             return instruction.has_rep_prefix() || instruction.has_repne_prefix();
@@ -196,7 +193,9 @@ pub fn latitude(instruction: &Instruction, host: &Outcome, soft: &Outcome) -> Op
         // How many bytes belong to what is no instruction.
         ((6, ..), (14, error, _)) | ((14, error, _), (6, ..)) if error & FETCH != 0 => Some("#UD and the next page"),
         // SDM vol. 2, MASKMOVDQU: faults of bytes that are not written are the implementation's.
-        ((13 | 14 | 17, ..), _) if matches!(instruction.mnemonic(), M::Maskmovq | M::Maskmovdqu) => Some("masked bytes"),
+        ((13 | 14 | 17, ..), _) if matches!(instruction.mnemonic(), M::Maskmovq | M::Maskmovdqu) => {
+            Some("masked bytes")
+        }
         // Which operand is read first.
         ((12..=14 | 17, ..), (12..=14 | 17, ..))
             if matches!(instruction.mnemonic(), M::Cmpsb | M::Cmpsw | M::Cmpsd | M::Cmpsq) =>
@@ -245,8 +244,7 @@ pub fn rflags(bits: u32) -> u64 {
 
 /// x87 condition codes, as bits of FSW, that the decoder says are undefined.
 fn condition_codes(bits: u32) -> u16 {
-    let pairs =
-        [(RflagsBits::C0, 0x100), (RflagsBits::C1, 0x200), (RflagsBits::C2, 0x400), (RflagsBits::C3, 0x4000)];
+    let pairs = [(RflagsBits::C0, 0x100), (RflagsBits::C1, 0x200), (RflagsBits::C2, 0x400), (RflagsBits::C3, 0x4000)];
     pairs.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, flag)| flag).sum()
 }
 

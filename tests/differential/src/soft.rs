@@ -349,10 +349,8 @@ fn tables(map: &Map) {
     for vector in 0..256 {
         let target = HIGH + STUBS + 4 * vector;
         let dpl = if vector == 3 || vector == 4 { 3 } else { 0 };
-        let low = target & 0xFFFF
-            | u64::from(KERNEL_CS) << 16
-            | (0x8E00 | dpl << 13) << 32
-            | (target >> 16 & 0xFFFF) << 48;
+        let low =
+            target & 0xFFFF | u64::from(KERNEL_CS) << 16 | (0x8E00 | dpl << 13) << 32 | (target >> 16 & 0xFFFF) << 48;
         put(IDT + 16 * vector, low);
         put(IDT + 16 * vector + 8, target >> 32);
         // out vector, al; jmp back

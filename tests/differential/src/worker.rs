@@ -26,7 +26,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::null_mut;
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, apply_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    apply_filter,
 };
 
 use crate::case::{self, Case, FX_SIZE, HANG_MARK, Registers, THROUGH_MARK, word};
@@ -282,9 +283,22 @@ extern "C" fn handler(signal: i32, _info: *mut libc::siginfo_t, user: *mut libc:
 
 /// The general registers of a signal's context in the order of encodings.
 const GREGS: [i32; 16] = [
-    libc::REG_RAX, libc::REG_RCX, libc::REG_RDX, libc::REG_RBX, libc::REG_RSP, libc::REG_RBP, libc::REG_RSI,
-    libc::REG_RDI, libc::REG_R8, libc::REG_R9, libc::REG_R10, libc::REG_R11, libc::REG_R12, libc::REG_R13,
-    libc::REG_R14, libc::REG_R15,
+    libc::REG_RAX,
+    libc::REG_RCX,
+    libc::REG_RDX,
+    libc::REG_RBX,
+    libc::REG_RSP,
+    libc::REG_RBP,
+    libc::REG_RSI,
+    libc::REG_RDI,
+    libc::REG_R8,
+    libc::REG_R9,
+    libc::REG_R10,
+    libc::REG_R11,
+    libc::REG_R12,
+    libc::REG_R13,
+    libc::REG_R14,
+    libc::REG_R15,
 ];
 
 /// Maps fresh pages at a fixed address.
@@ -313,7 +327,9 @@ impl Pages {
         let data = map(layout::DATA, layout::DATA_SIZE + layout::PAGE, RW)?;
         let first = case::image(0);
         // SAFETY: rule 2: the pages are there, writable, and as long.
-        unsafe { data.copy_from_nonoverlapping(first[layout::DATA_OFFSET..].as_ptr(), first.len() - layout::DATA_OFFSET) };
+        unsafe {
+            data.copy_from_nonoverlapping(first[layout::DATA_OFFSET..].as_ptr(), first.len() - layout::DATA_OFFSET)
+        };
         protect(layout::READ_ONLY, layout::PAGE, libc::PROT_READ)?;
         let jump = map(layout::THROUGH, layout::PAGE, RW)?;
         // jmp [rip + 2], and the pointer, aligned because the case may have AC set
@@ -461,13 +477,8 @@ fn run(pages: &mut Pages, start: &Registers, code: &[u8], image: &mut [u8], answ
         let context = unsafe { &mut *context };
         context.number += 1;
         context.start_fx = start.fx;
-        context.start = Words {
-            gpr: start.gpr,
-            rip: start.rip,
-            rflags: start.rflags,
-            fs: start.fs_base,
-            gs: start.gs_base,
-        };
+        context.start =
+            Words { gpr: start.gpr, rip: start.rip, rflags: start.rflags, fs: start.fs_base, gs: start.gs_base };
         context.error = 0;
         context.address = 0;
     }

@@ -36,11 +36,7 @@ pub(super) fn random(rng: &mut Rng) -> (Vec<u8>, usize) {
         46..80 => bytes.extend([0x0F, rng.u8()]),
         // Most of 0F 38 and 0F 3A is empty.
         80..90 => {
-            let opcode = if rng.percent(70) {
-                rng.pick(&OPCODES_0F38)
-            } else {
-                rng.u8()
-            };
+            let opcode = if rng.percent(70) { rng.pick(&OPCODES_0F38) } else { rng.u8() };
             bytes.extend([0x0F, 0x38, opcode]);
         }
         90..96 => {

@@ -70,8 +70,8 @@ pub(super) fn steer(
             target &= !7;
         }
         let wanted = target.wrapping_sub(segment_base(state, memory.segment()));
-        let fixed = matches!(memory.base(), Register::None | Register::RIP | Register::EIP)
-            && memory.index() == Register::None;
+        let fixed =
+            matches!(memory.base(), Register::None | Register::RIP | Register::EIP) && memory.index() == Register::None;
         if fixed {
             displace(instruction, offsets, bytes, wanted);
             continue;

@@ -84,12 +84,8 @@ pub fn integer(rng: &mut Rng) -> u64 {
 
 /// An address in or near the data.
 pub fn pointer(rng: &mut Rng) -> u64 {
-    const EDGES: [u64; 4] = [
-        layout::DATA,
-        layout::DATA + layout::PAGE,
-        layout::READ_ONLY,
-        layout::READ_ONLY + layout::PAGE,
-    ];
+    const EDGES: [u64; 4] =
+        [layout::DATA, layout::DATA + layout::PAGE, layout::READ_ONLY, layout::READ_ONLY + layout::PAGE];
     match rng.below(20) {
         0..8 => layout::DATA + 16 * rng.below(layout::DATA_SIZE / 16),
         8..13 => layout::DATA + rng.below(layout::DATA_SIZE),
@@ -144,7 +140,9 @@ pub fn vector(rng: &mut Rng) -> u128 {
         0 => (0..4).fold(0, |v, _| v << 32 | u128::from(single(rng))),
         1 => u128::from(double(rng)) << 64 | u128::from(double(rng)),
         2 => u128::from(integer(rng)) << 64 | u128::from(integer(rng)),
-        3 => (0..8).fold(0, |v, _| v << 16 | u128::from(rng.pick(&[0u16, 1, 0x7F, 0x80, 0x7FFF, 0x8000, 0xFFFF, 0xFF]))),
+        3 => {
+            (0..8).fold(0, |v, _| v << 16 | u128::from(rng.pick(&[0u16, 1, 0x7F, 0x80, 0x7FFF, 0x8000, 0xFFFF, 0xFF])))
+        }
         4 => (0..16).fold(0, |v, _| v << 8 | u128::from(b' ' + rng.u8() % 8)),
         _ => u128::from(rng.u64()) << 64 | u128::from(rng.u64()),
     }
