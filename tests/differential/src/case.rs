@@ -113,7 +113,7 @@ impl Registers {
     /// Register ST(`n`).
     pub fn st(&self, n: usize) -> u128 {
         let at = 32 + 16 * n;
-        self.fx.get(at..at + 16).and_then(|b| b.try_into().ok()).map_or(0, u128::from_le_bytes) & (1 << 80) - 1
+        self.fx.get(at..at + 16).and_then(|b| b.try_into().ok()).map_or(0, u128::from_le_bytes) & ((1 << 80) - 1)
     }
 
     /// FCW.

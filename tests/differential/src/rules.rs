@@ -6,7 +6,6 @@ use iced_x86::{
 };
 
 use crate::case::{Event, Outcome, Registers};
-use crate::layout;
 
 /// What a test of one instruction can claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,12 +210,6 @@ pub fn latitude(instruction: &Instruction, host: &Outcome, soft: &Outcome) -> Op
         ((17, ..), _) if instruction.mnemonic() == M::Enter => Some("#AC of ENTER"),
         // The target or the stack first.
         ((12..=14 | 17, ..), (12..=14 | 17, ..)) if instruction.mnemonic() == M::Call => Some("order of CALL"),
-        // A repeated instruction that overwrites itself goes on, or is read again.
-        _ if instruction.has_rep_prefix() || instruction.has_repne_prefix() => {
-            let writes = instruction.is_string_instruction();
-            let code = host.changes.iter().any(|(at, _)| (*at as usize) < layout::DATA_OFFSET);
-            (writes && code).then_some("overwrites itself")
-        }
         _ => None,
     }
 }

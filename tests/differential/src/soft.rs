@@ -325,7 +325,7 @@ fn tables(map: &Map) {
     put(HIGH_PDPT, HIGH_PD | all);
     put(HIGH_PD, HIGH_PT | all);
     for page in 0..SYSTEM_PAGES + layout::IMAGE_SIZE as u64 / layout::PAGE {
-        put(HIGH_PT + 8 * page, page * layout::PAGE | PRESENT | WRITE);
+        put(HIGH_PT + 8 * page, (page * layout::PAGE) | PRESENT | WRITE);
     }
     for offset in (0..layout::IMAGE_SIZE).step_by(4096) {
         let rights = match offset {

@@ -328,7 +328,7 @@ impl Pages {
         let first = case::image(0);
         // SAFETY: rule 2: the pages are there, writable, and as long.
         unsafe {
-            data.copy_from_nonoverlapping(first[layout::DATA_OFFSET..].as_ptr(), first.len() - layout::DATA_OFFSET)
+            data.copy_from_nonoverlapping(first[layout::DATA_OFFSET..].as_ptr(), first.len() - layout::DATA_OFFSET);
         };
         protect(layout::READ_ONLY, layout::PAGE, libc::PROT_READ)?;
         let jump = map(layout::THROUGH, layout::PAGE, RW)?;

@@ -22,7 +22,7 @@ fn run(series: Series) -> Summary {
 
 #[test]
 fn a_slice_of_generated_instructions_does_the_same_on_both() {
-    run(Series { seed: 2026, first: 0, count: 60_000, reports: 5 });
+    run(Series { seed: 2026, first: 0, count: 300_000, reports: 5 });
 }
 
 #[test]

@@ -77,7 +77,7 @@ pub(super) fn steer(
             continue;
         }
         let left = wanted.wrapping_sub(memory.displacement());
-        let scale = memory.scale() as u64;
+        let scale = u64::from(memory.scale());
         if memory.base() == Register::None || memory.base() == Register::RIP {
             set(state, memory.index(), left / scale.max(1));
         } else if memory.base().full_register() == memory.index().full_register() {

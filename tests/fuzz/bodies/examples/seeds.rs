@@ -290,6 +290,10 @@ fn cpu() {
         0xA2, 0x0F, 0x32, 0xFF, 0x2B,
     ];
     put("cpu", "vectors_pae", &machine(3, 8, &[], 0, &vectors, &[0x83, 0xC4, 4, 0xCF], &[1, 2, 3]));
-    put("cpu", "watchpoints", &machine(2, 32, &[], 0, &[0xA3, 0, 0x90, 0, 0, 0x0F, 0x23, 0xF8, 0xEB, 0xF6], &[0xCF], &[]));
+    put(
+        "cpu",
+        "watchpoints",
+        &machine(2, 32, &[], 0, &[0xA3, 0, 0x90, 0, 0, 0x0F, 0x23, 0xF8, 0xEB, 0xF6], &[0xCF], &[]),
+    );
     put("cpu", "no_idt", &machine(4, 2, &[], 0, &[0xCC], &[], &[]));
 }
