@@ -117,6 +117,25 @@ const FEATURES: &[Feature] = &[
     Feature { name: "xsaves", at: Bit { function: LEAF_XSAVE, index: 1, register: EAX, bit: 3 }, by_default: true },
 ];
 
+/// Features that no processor has without another, and that one (SDM vol. 1, §§13.2, 14.3, 14.7 and 15.2). Guests look for the feature
+/// that they use, not always for what it rests on: Linux 7.2 runs AVX code where AVX is shown and XSAVE is not.
+const NEEDS: &[(&str, &str)] = &[
+    ("xsaveopt", "xsave"),
+    ("xsavec", "xsave"),
+    ("xsaves", "xsave"),
+    ("avx", "xsave"),
+    ("fma", "avx"),
+    ("f16c", "avx"),
+    ("vaes", "avx"),
+    ("vpclmulqdq", "avx"),
+    ("avx2", "avx"),
+    ("avx512f", "avx2"),
+    ("avx512dq", "avx512f"),
+    ("avx512cd", "avx512f"),
+    ("avx512bw", "avx512f"),
+    ("avx512vl", "avx512f"),
+];
+
 impl Feature {
     /// Name as in Linux's /proc/cpuinfo.
     pub fn name(&self) -> &'static str {
@@ -145,6 +164,18 @@ impl Feature {
             .any(|l| l.output.get(register).is_some_and(|value| value & (1 << bit) != 0))
     }
 
+    /// Whether no processor has it without `other`.
+    fn needs(&self, other: &Self) -> bool {
+        let mut at = self.name;
+        while let Some((_, needed)) = NEEDS.iter().find(|(name, _)| *name == at) {
+            if *needed == other.name {
+                return true;
+            }
+            at = needed;
+        }
+        false
+    }
+
     fn hide(&self, table: &mut [CpuidLeaf]) {
         let Bit { function, index, register, bit } = self.at;
         for leaf in table.iter_mut().filter(|l| l.function == function && (!l.indexed || l.index == index)) {
@@ -167,6 +198,9 @@ pub enum CpuFeatureError {
     /// One feature twice.
     #[error("CPU feature `{0}` is named twice")]
     Twice(&'static str),
+    /// A feature to be shown without another that it needs.
+    #[error("CPU feature `{0}` cannot be shown where `{1}` is hidden")]
+    Needs(&'static str, &'static str),
     /// A feature to be shown that this host's backend does not have.
     #[error("this host cannot give the guest CPU feature `{0}`")]
     HostLacks(&'static str),
@@ -199,12 +233,17 @@ impl std::str::FromStr for CpuFeatures {
                 return Err(CpuFeatureError::Twice(feature.name));
             }
         }
+        for shown in &wishes.show {
+            if let Some(hidden) = wishes.hide.iter().find(|hidden| shown.needs(hidden)) {
+                return Err(CpuFeatureError::Needs(shown.name, hidden.name));
+            }
+        }
         Ok(wishes)
     }
 }
 
 impl CpuFeatures {
-    /// Cuts a vCPU's CPUID table from what the backend can show.
+    /// Cuts a vCPU's CPUID table from what the backend can show. With a feature go those that need it.
     ///
     /// # Errors
     /// [`CpuFeatureError::HostLacks`] names the first feature asked for that `supported` does not have.
@@ -214,7 +253,8 @@ impl CpuFeatures {
         }
         let mut table = supported.to_vec();
         let unwanted = FEATURES.iter().filter(|f| !f.by_default && !self.show.contains(f));
-        for feature in unwanted.chain(&self.hide) {
+        let orphaned = FEATURES.iter().filter(|f| self.hide.iter().any(|hidden| f.needs(hidden)));
+        for feature in unwanted.chain(&self.hide).chain(orphaned) {
             feature.hide(&mut table);
         }
         Ok(table)
@@ -268,6 +308,30 @@ mod tests {
         Feature::by_name("avx2").unwrap().hide(&mut host);
         assert_eq!(wishes("+avx2").unwrap().apply(&host), Err(CpuFeatureError::HostLacks("avx2")));
         assert!(wishes("-avx2").unwrap().apply(&host).is_ok());
+    }
+
+    #[test]
+    fn with_a_feature_go_those_that_need_it() {
+        let host = all_ones();
+        let hidden = |text: &str| -> Vec<&str> {
+            let (plain, table) =
+                (wishes("").unwrap().apply(&host).unwrap(), wishes(text).unwrap().apply(&host).unwrap());
+            FEATURES.iter().filter(|f| f.shown_by(&plain) && !f.shown_by(&table)).map(Feature::name).collect()
+        };
+        assert_eq!(hidden("-avx512f"), ["avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl"]);
+        let without_xsave = hidden("-xsave");
+        assert_eq!(without_xsave.len(), NEEDS.len() + 1, "{without_xsave:?}");
+        assert!(NEEDS.iter().all(|(name, _)| without_xsave.contains(name)), "{without_xsave:?}");
+        assert_eq!(wishes("+vaes,-xsave"), Err(CpuFeatureError::Needs("vaes", "xsave")));
+        assert!(wishes("-vaes,+xsave").is_ok());
+    }
+
+    #[test]
+    fn every_need_names_two_features_and_ends() {
+        for (name, needed) in NEEDS {
+            let (feature, needed) = (Feature::by_name(name).unwrap(), Feature::by_name(needed).unwrap());
+            assert!(feature.needs(&needed) && !needed.needs(&feature) && !feature.needs(&feature), "{name}");
+        }
     }
 
     #[test]
