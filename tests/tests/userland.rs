@@ -29,10 +29,8 @@ fn programs_of_debian_give_the_answers_that_real_processors_give() {
         .output()
         .expect("bulla runs");
     let console = String::from_utf8_lossy(&out.stdout);
-    let got: BTreeMap<&str, &str> = console
-        .lines()
-        .filter_map(|line| line.split_once("ANSWER ")?.1.trim_end().split_once(' '))
-        .collect();
+    let got: BTreeMap<&str, &str> =
+        console.lines().filter_map(|line| line.split_once("ANSWER ")?.1.trim_end().split_once(' ')).collect();
     let answers = std::fs::read_to_string(here.join("userland/answers.txt")).expect("answers.txt");
     let wanted: BTreeMap<&str, &str> = answers.lines().filter_map(|line| line.split_once(' ')).collect();
     assert!(wanted.len() > 25, "answers.txt has all answers");

@@ -97,7 +97,11 @@ fn main() -> Anything<()> {
         println!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(());
     }
-    println!("measured boot to user space and power-off, 1 processor, {} MiB, medians of {}", MEMORY >> 20, report.runs);
+    println!(
+        "measured boot to user space and power-off, 1 processor, {} MiB, medians of {}",
+        MEMORY >> 20,
+        report.runs
+    );
     println!("bulla --accel soft          {bulla_seconds:>7.2} s (worst {bulla_worst_seconds:.2})");
     if let (Some(median), Some(worst), Some(ratio)) = (report.peer_seconds, report.peer_worst_seconds, report.ratio) {
         println!("QEMU TCG + OVMF + swtpm     {median:>7.2} s (worst {worst:.2})");

@@ -42,8 +42,7 @@ impl Core {
 
     /// Would `next_interrupt` have one?
     pub(crate) fn interrupt_waits(&self) -> bool {
-        self.nmi_waits()
-            || self.flags & fl::IF != 0 && self.shadow == Shadow::None && self.apic.pending().is_some()
+        self.nmi_waits() || self.flags & fl::IF != 0 && self.shadow == Shadow::None && self.apic.pending().is_some()
     }
 
     /// Has it something to do?
