@@ -111,11 +111,7 @@ fn main() {
     let loops: [(&str, &[u8], Mode); 5] = [
         ("integer", &INTEGER, Mode::Long),
         ("memory copy", &COPY, Mode::Long),
-        (
-            "memory copy (rep movsb, MB/s)",
-            &[0xB9, 0, 0, 1, 0, 0xF3, 0xA4, 0xBE, 0, 0, 0x10, 0, 0xBF, 0, 0, 0x18, 0, 0xEB, 0xED],
-            Mode::Long,
-        ),
+        ("memory copy (rep movsb)", &BLOCKS, Mode::Long),
         ("page tables", &PAGING, Mode::Long),
         ("system calls", &CALLS, Mode::User),
     ];
