@@ -83,7 +83,7 @@ The machine is bulla's: its devices, its ACPI tables, its CPUID; no PCI bus, no 
 only the suite needs (exit port, test device, two keys of the configuration port) are hidden ones of the runner.
 The suite is told that there is no KVM below it (`TEST_DEVICE=0`, as for runs on bare metal). Counts are sub-tests that
 pass/fail/are skipped by the test itself; some tests have none and only an exit code.
-"no end": stopped when its time was over, which counts as a failure in the sum. The run on this page had two busy cores,
+“no end”: stopped when its time was over, which counts as a failure in the sum. The run on this page had two busy cores,
 up to 270 seconds a test for bulla, 40 for QEMU 7.2.
 ";
 
