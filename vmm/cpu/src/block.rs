@@ -47,6 +47,8 @@ pub(crate) struct CodePages {
     pages: Table<u64, u64>,
     /// Ranges written since the cache looked last: (first, last) address, on one page.
     written: Vec<(u64, u64)>,
+    /// Pages that hold code since [`CodePages::take_fresh`] was called last, and did not before.
+    fresh: Vec<u64>,
 }
 
 impl CodePages {
@@ -54,6 +56,16 @@ impl CodePages {
     #[inline]
     pub(crate) fn holds(&self, gpa: u64) -> bool {
         self.pages.contains_key(&(gpa / PAGE))
+    }
+
+    /// The page has begun to hold code.
+    pub(crate) fn note_fresh(&mut self, gpa: u64) {
+        self.fresh.push(gpa);
+    }
+
+    /// The pages that have begun to hold code since the last call: other processors may not write there unasked.
+    pub(crate) fn take_fresh(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.fresh)
     }
 
     /// Code may have been written to.

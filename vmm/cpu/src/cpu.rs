@@ -114,6 +114,8 @@ pub struct Cpu {
     handle: Arc<Handle>,
     /// Whose turn it is.
     turn: usize,
+    /// Which processor has the list of pages with code: the one that runs, or ran last.
+    code_at: usize,
 }
 
 impl Cpu {
@@ -141,7 +143,7 @@ impl Cpu {
             wake: Condvar::new(),
             now: AtomicU64::new(0),
         });
-        Self { lanes, cache: Cache::default(), space, version, handle, turn: 0 }
+        Self { lanes, cache: Cache::default(), space, version, handle, turn: 0, code_at: 0 }
     }
 
     /// Reaches the processors from elsewhere.
@@ -206,7 +208,8 @@ impl Cpu {
             if retired >= end {
                 return None;
             }
-            let mut allowed = if kicked { 1 } else { (if self.lanes.len() > 1 { TURN } else { SLICE }).min(end - retired) };
+            let mut allowed =
+                if kicked { 1 } else { (if self.lanes.len() > 1 { TURN } else { SLICE }).min(end - retired) };
             if let Some(deadline) = self.next_deadline(bus) {
                 let core = &self.lanes[turn].core;
                 allowed = core.time.instructions_until(deadline, core.retired, allowed);
@@ -234,14 +237,21 @@ impl Cpu {
             self.version = entered.version();
             self.remap(&entered);
         }
+        self.hand_over_code(turn);
         let before = self.now();
         let lane = &mut self.lanes[turn];
         let retired = lane.core.retired;
         lane.core.time.set(before, retired);
         lane.core.tell_stolen();
         let pause = execute(&mut lane.core, &mut lane.jumps, &mut self.cache, retired.saturating_add(allowed));
+        // All processors share the decoded code, so none may write unasked to where one of them has found some.
+        for page in lane.core.code.take_fresh() {
+            for other in &mut self.lanes {
+                other.core.tlb.forget_writes(page);
+            }
+        }
         // Virtual time is one for all.
-        let now = lane.core.now();
+        let now = self.lanes[turn].core.now();
         // Devices that are asked next see the time of the instruction that asks.
         self.handle.now.store(now, Ordering::Relaxed);
         for (n, other) in self.lanes.iter_mut().enumerate() {
@@ -259,8 +269,16 @@ impl Cpu {
             lane.core.tlb.set_map(Arc::clone(entered.map()));
             lane.core.stamp += 1;
         }
-        let Some(first) = self.lanes.first_mut() else { return };
-        self.cache.clear(&mut first.core.code);
+        self.cache.clear(&mut self.lanes[self.code_at].core.code);
+    }
+
+    /// Gives the list of pages with code to the processor whose turn it is.
+    fn hand_over_code(&mut self, turn: usize) {
+        if self.code_at != turn {
+            let code = std::mem::take(&mut self.lanes[self.code_at].core.code);
+            self.lanes[turn].core.code = code;
+            self.code_at = turn;
+        }
     }
 
     fn now(&self) -> u64 {
@@ -363,5 +381,57 @@ impl Cpu {
         };
         let answer = u64::from_le_bytes(data) & u64::MAX >> (64 - 8 * size);
         self.lanes[turn].core.replay.done.push((request, answer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Seg;
+    use crate::insn::{reg, seg};
+    use crate::mem::{OwnedMemory, Slot};
+
+    struct Nobody;
+
+    impl Bus for Nobody {
+        fn pio_read(&mut self, _: u16, _: &mut [u8]) {}
+        fn pio_write(&mut self, _: u16, _: &[u8]) {}
+        fn mmio_read(&mut self, _: u64, _: &mut [u8]) {}
+        fn mmio_write(&mut self, _: u64, _: &[u8]) {}
+        fn end_of_interrupt(&mut self, _: u8) {}
+    }
+
+    #[test]
+    fn what_one_processor_writes_over_the_code_of_another_is_what_that_one_executes() {
+        let space = Arc::new(AddressSpace::default());
+        space.add(Slot::new(0, Arc::new(OwnedMemory::new(16)))).unwrap();
+        // Writes to the page of the other's code while it is data; waits; changes the other's MOV AL, 1 to MOV AL, 2.
+        let first: [u8; 17] =
+            [0xC6, 0x06, 0x00, 0x71, 0x00, 0xB9, 0xFF, 0xFF, 0xE2, 0xFE, 0xC6, 0x06, 0x01, 0x70, 0x02, 0xEB, 0xFE];
+        // again: mov al, 1; mov [0x500], al; jmp again
+        let second: [u8; 7] = [0xB0, 0x01, 0xA2, 0x00, 0x05, 0xEB, 0xF9];
+        let map = Arc::clone(space.enter().map());
+        for (at, code) in [(0x8000, &first[..]), (0x7000, &second[..])] {
+            for (gpa, byte) in (at..).zip(code) {
+                map.write(gpa, *byte).unwrap();
+            }
+        }
+        let config = Config {
+            cpuid: crate::cpuid::table(),
+            processors: 2,
+            clock: Clock::Instructions { wall: 0 },
+            seed: Some(1),
+        };
+        let mut cpu = Cpu::new(Arc::clone(&space), &config);
+        for (n, rip) in [(0, 0x8000), (1, 0x7000)] {
+            let core = cpu.core_mut(n).unwrap();
+            core.waits_for_startup = false;
+            core.seg[seg::CS] = Seg::real(0, 0x9B);
+            core.regs[reg::RIP] = rip;
+        }
+        assert_eq!(cpu.run_for(&mut Nobody, 60_000), None);
+        assert_eq!(map.read::<u8>(0x500), Some(1), "the second processor has run its code as it was");
+        assert_eq!(cpu.run_for(&mut Nobody, 400_000), None);
+        assert_eq!(map.read::<u8>(0x500), Some(2), "and runs it as it is");
     }
 }

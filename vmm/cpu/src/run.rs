@@ -335,6 +335,7 @@ fn build(core: &mut Core, cache: &mut Cache, mmu: Mmu, la: u64, gpa: u64) -> R<u
     let (id, fresh) = cache.insert(&mut core.code, gpa, second, at as u16, core.mode, insns.into_boxed_slice());
     for page in fresh.into_iter().flatten() {
         core.tlb.forget_writes(page);
+        core.code.note_fresh(page);
     }
     Ok(id)
 }
