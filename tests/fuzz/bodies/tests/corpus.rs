@@ -42,4 +42,17 @@ macro_rules! replays {
     };
 }
 
-replays!(tpm_command, tpm_types, eventlog, evidence, expected, policy, boot_window, kernel, vtpm_frame, channel, agent_line, cpu);
+replays!(
+    tpm_command,
+    tpm_types,
+    eventlog,
+    evidence,
+    expected,
+    policy,
+    boot_window,
+    kernel,
+    vtpm_frame,
+    channel,
+    agent_line,
+    cpu
+);

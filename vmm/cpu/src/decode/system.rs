@@ -233,9 +233,7 @@ fn sized(i: &Instruction, out: &mut Insn, run: crate::insn::Handler) -> Option<L
 fn hint(i: &Instruction) -> Option<Lowered> {
     match i.mnemonic() {
         M::Pause => end(misc::pause),
-        M::Nop | M::Endbr32 | M::Endbr64 | M::Reservednop | M::Rdsspd | M::Rdsspq | M::Cldemote => {
-            go(nothing)
-        }
+        M::Nop | M::Endbr32 | M::Endbr64 | M::Reservednop | M::Rdsspd | M::Rdsspq | M::Cldemote => go(nothing),
         M::Prefetch
         | M::Prefetchw
         | M::Prefetchwt1
