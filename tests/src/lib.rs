@@ -122,8 +122,8 @@ pub fn resident(pid: u32, except: &[u64]) -> std::io::Result<f64> {
         } else if line.starts_with("Rss:") {
             total += match except.iter().max() {
                 _ if except.contains(&size) => 0,
-                // The kernel may have joined a neighbour to the guest's RAM: all of it counts as if it were resident.
-                Some(&ram) if (ram..ram + JOINED_MAX).contains(&size) => size - ram,
+                // The kernel may have joined a neighbour to the guest's RAM: it counts as if it were all there.
+                Some(&ram) if (ram..ram + JOINED_MAX).contains(&size) => (size - ram).min(kib() * 1024),
                 _ => kib() * 1024,
             };
         }
