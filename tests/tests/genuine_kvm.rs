@@ -69,6 +69,13 @@ fn stock_kernels_are_attested_from_inside_on_a_kvm_with_hardware_virtualization(
     } else {
         println!("not run: the tests of the KVM backend; ./x svm gives them to the machine");
     }
+    let invisible = std::env::var_os("BULLA_INVISIBLE_TESTS").map(PathBuf::from);
+    if let Some(tests) = &invisible {
+        machine.program("/bin/invisible", tests);
+        machine.step("invisible", &["/bin/invisible", "kvm_shows", "--test-threads", "1"], &[]);
+    } else {
+        println!("not run: what a guest sees of its monitor; ./x svm gives that test to the machine");
+    }
     for kernel in &kernels {
         let guest = format!("/guest/{}", name(kernel));
         machine.file(&guest, kernel);
@@ -83,6 +90,12 @@ fn stock_kernels_are_attested_from_inside_on_a_kvm_with_hardware_virtualization(
     hardware_virtualization(&done["doctor"]);
     if conformance.is_some() {
         conforms(&done["conformance"]);
+    }
+    if invisible.is_some() {
+        let seen = &done["invisible"];
+        let passed = seen.code == Some(0) && seen.stdout.contains("1 passed");
+        assert!(passed && !seen.stdout.contains("skipped"), "{}", seen.stdout);
+        println!("a guest sees nothing of its monitor");
     }
     for kernel in &kernels {
         attested(&dir, kernel, &initrd, &done[&name(kernel)]);
