@@ -3,6 +3,8 @@
 //! It knows instructions, exceptions, paging and its own local APIC; it knows nothing of devices, of Linux or of the
 //! monitor around it.
 
+#![deny(unsafe_code)]
+
 mod access;
 pub mod apic;
 mod block;

@@ -5,6 +5,8 @@
 //! 1. A function with `#[target_feature]` is called only after the same feature was detected on this very machine.
 //! 2. No pointer, no memory: every function takes and returns values.
 
+#![allow(unsafe_code, reason = "the host's vector instructions: see the rules above")]
+
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
     __m128i, _mm_clmulepi64_si128, _mm_cvtsi128_si64, _mm_movemask_epi8, _mm_set_epi64x, _mm_unpackhi_epi64,

@@ -5,6 +5,8 @@
 //! 2. All exceptions are masked in the MXCSR values tried: no instruction traps.
 //! 3. An instruction is executed only after the extension it belongs to was detected.
 
+#![allow(unsafe_code, reason = "tests call the host's own instructions")]
+
 mod floats;
 mod integers;
 

@@ -5,6 +5,8 @@
 //! wants it; 3. no image has an unmasked exception pending, so nothing traps; 4. memory is touched through RDI only,
 //! where there are sixteen bytes that belong to the caller.
 
+#![allow(unsafe_code, reason = "tests call the host's own instructions")]
+
 use std::arch::{asm, global_asm};
 
 use super::{F80, Fpu, Layout};
