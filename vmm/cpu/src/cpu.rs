@@ -402,6 +402,34 @@ mod tests {
     }
 
     #[test]
+    fn code_in_memory_that_others_write_is_read_anew_each_time() {
+        let space = Arc::new(AddressSpace::default());
+        space.add(Slot { shared: true, ..Slot::new(0, Arc::new(OwnedMemory::new(16))) }).unwrap();
+        let map = Arc::clone(space.enter().map());
+        // again: mov al, 1; mov [0x500], al; jmp again
+        let code: [u8; 7] = [0xB0, 0x01, 0xA2, 0x00, 0x05, 0xEB, 0xF9];
+        for (gpa, byte) in (0x7000..).zip(code) {
+            map.write(gpa, byte).unwrap();
+        }
+        let config = Config {
+            cpuid: crate::cpuid::table(),
+            processors: 1,
+            clock: Clock::Instructions { wall: 0 },
+            seed: Some(1),
+        };
+        let mut cpu = Cpu::new(Arc::clone(&space), &config);
+        let core = cpu.core_mut(0).unwrap();
+        core.seg[seg::CS] = Seg::real(0, 0x9B);
+        core.regs[reg::RIP] = 0x7000;
+        for value in [1_u8, 2, 3] {
+            // As another process would, unseen by the processor.
+            map.write(0x7001, value).unwrap();
+            assert_eq!(cpu.run_for(&mut Nobody, 3_000), None);
+            assert_eq!(map.read::<u8>(0x500), Some(value));
+        }
+    }
+
+    #[test]
     fn what_one_processor_writes_over_the_code_of_another_is_what_that_one_executes() {
         let space = Arc::new(AddressSpace::default());
         space.add(Slot::new(0, Arc::new(OwnedMemory::new(16)))).unwrap();

@@ -128,8 +128,7 @@ pub(crate) fn execute(core: &mut Core, jumps: &mut Jumps, cache: &mut Cache, lim
 /// Links are for blocks on one and the same page: then the translation that found the first one serves the second.
 fn same_page(cache: &Cache, from: u32, to: u32) -> bool {
     let (a, b) = (cache.block(from), cache.block(to));
-    // A slot freed meanwhile has serial 0.
-    a.serial != 0 && a.gpa / PAGE == b.gpa / PAGE && a.second.is_none() && b.second.is_none()
+    a.gpa / PAGE == b.gpa / PAGE && a.second.is_none() && b.second.is_none()
 }
 
 #[inline(always)]
@@ -336,6 +335,11 @@ fn build(core: &mut Core, cache: &mut Cache, mmu: Mmu, la: u64, gpa: u64) -> R<u
     for page in fresh.into_iter().flatten() {
         core.tlb.forget_writes(page);
         core.code.note_fresh(page);
+    }
+    if [Some(gpa), second].into_iter().flatten().any(|page| core.tlb.map().is_shared(page)) {
+        // Nobody says when such code changes: it serves for one instruction.
+        core.code.written(gpa, (at as u64).min(PAGE - gpa % PAGE) as usize);
+        core.leave_block = true;
     }
     Ok(id)
 }

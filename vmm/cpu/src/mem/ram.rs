@@ -217,6 +217,11 @@ impl Map {
         self.find(gpa).is_some_and(|(slot, _)| !slot.read_only)
     }
 
+    /// May others than this guest's processors write at `gpa`?
+    pub(crate) fn is_shared(&self, gpa: u64) -> bool {
+        self.find(gpa).is_some_and(|(slot, _)| slot.shared)
+    }
+
     /// Reads; `None` where there is no memory or the value crosses a page.
     pub fn read<T: Plain>(&self, gpa: u64) -> Option<T> {
         if gpa % PAGE + T::BYTES as u64 > PAGE {
