@@ -1,8 +1,9 @@
 //! The bulla vTPM: a TPM 2.0 engine, and the sandboxed program bulla-vtpm
 #![deny(unsafe_code)] // only the sandbox has some, and says why
 
-pub mod engine;
 pub mod info;
 pub mod platform;
 pub mod sandbox;
 pub mod server;
+
+pub use bulla_vtpm_engine as engine;

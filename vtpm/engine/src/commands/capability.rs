@@ -1,0 +1,141 @@
+//! GetCapability (Part 3, 30.2).
+
+use bulla_tpm_types::{AlgId, Handle, IMPLEMENTATION_PCR, Rc, Writer, alg, cap, ecc, ht, pt_pcr, rc, rh};
+
+use super::properties;
+use crate::dispatch::Call;
+use crate::pcr::{self, Pcrs};
+use crate::session::Sessions;
+use crate::table::COMMANDS;
+use crate::{Mode, Tpm};
+
+/// TPM_PT_MAX_CAP_BUFFER: octets of a TPMS_CAPABILITY_DATA, with capability and count.
+pub(super) const MAX_CAP_BUFFER: usize = 1024;
+const MAX_CAP_DATA: usize = MAX_CAP_BUFFER - 4 - 4;
+
+/// TPMA_ALGORITHM (Part 2, 8.2).
+const ASYMMETRIC: u32 = 1;
+const SYMMETRIC: u32 = 1 << 1;
+const HASH: u32 = 1 << 2;
+const OBJECT: u32 = 1 << 3;
+const SIGNING: u32 = 1 << 8;
+const ENCRYPTING: u32 = 1 << 9;
+const METHOD: u32 = 1 << 10;
+
+/// The algorithms that a client can use or name, in ascending order.
+const ALGORITHMS: [(AlgId, u32); 15] = [
+    (alg::SHA1, HASH),
+    (alg::HMAC, HASH | SIGNING),
+    (alg::AES, SYMMETRIC),
+    (alg::KEYEDHASH, HASH | OBJECT | SIGNING | ENCRYPTING),
+    (alg::XOR, SYMMETRIC | HASH),
+    (alg::SHA256, HASH),
+    (alg::SHA384, HASH),
+    (alg::SHA512, HASH),
+    (alg::ECDSA, ASYMMETRIC | SIGNING | METHOD),
+    (alg::ECDH, ASYMMETRIC | METHOD),
+    (alg::KDF1_SP800_56A, HASH | METHOD),
+    (alg::KDF1_SP800_108, HASH | METHOD),
+    (alg::ECC, ASYMMETRIC | OBJECT),
+    (alg::SYMCIPHER, SYMMETRIC | OBJECT),
+    (alg::CFB, SYMMETRIC | ENCRYPTING),
+];
+
+/// The curves that keys can be on.
+const CURVES: [u16; 1] = [ecc::NIST_P256];
+
+/// The permanent handles, in ascending order.
+const PERMANENT: [Handle; 6] = [rh::OWNER, rh::NULL, rh::PW, rh::LOCKOUT, rh::ENDORSEMENT, rh::PLATFORM];
+
+/// TPM2_GetCapability: ascending order, moreData when there is more from `property` on than was answered, and
+/// an empty list above the range.
+pub(crate) fn get_capability(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let (capability, property, count) =
+        call.params(|p| Ok((p.u32("capability")?, p.u32("property")?, p.u32("propertyCount")?)))?;
+    // Part 1, 12.4: in failure mode only enough to tell which TPM it is.
+    if tpm.mode == Mode::Failed && capability != cap::TPM_PROPERTIES {
+        return Err(rc::FAILURE);
+    }
+    let mut list = CapabilityList { out: call.out(), capability, limit: count };
+    match capability {
+        cap::ALGS => list.put(6, ALGORITHMS.iter().filter(|(id, _)| u32::from(id.0) >= property), |w, (id, a)| {
+            w.put(id);
+            w.u32(*a);
+        }),
+        cap::HANDLES => {
+            let handles = |h: &Handle| h.0 >= property;
+            match property.to_be_bytes()[0] {
+                ht::PCR => list.put_handles((0..IMPLEMENTATION_PCR).map(Handle).filter(handles)),
+                ht::TRANSIENT => list.put_handles(tpm.objects.handles().filter(handles)),
+                ht::PERMANENT => list.put_handles(PERMANENT.into_iter().filter(handles)),
+                ht::PERSISTENT => list.put_handles(tpm.objects.persistent().filter(handles)),
+                ht::LOADED_SESSION => list.put_handles(tpm.sessions.loaded().filter(Sessions::from(property))),
+                ht::SAVED_SESSION => list.put_handles(tpm.sessions.saved_handles().filter(Sessions::from(property))),
+                // A kind of handle that exists, but is not in use.
+                ht::NV_INDEX => list.put_handles(core::iter::empty()),
+                _ => return Err(rc::HANDLE.parameter(2)),
+            }
+        }
+        cap::COMMANDS => list.put(4, COMMANDS.iter().filter(|c| c.code >= property), |w, c| w.u32(c.tpma_cc())),
+        // No command needs physical presence, and none is audited.
+        cap::PP_COMMANDS | cap::AUDIT_COMMANDS => list.put(4, core::iter::empty::<()>(), |_, ()| {}),
+        cap::PCRS => {
+            // The one value is answered whole.
+            if property != 0 {
+                return Err(rc::VALUE.parameter(2));
+            }
+            let out = call.out();
+            out.u8(0);
+            out.u32(capability);
+            out.put(&Pcrs::allocation());
+        }
+        cap::TPM_PROPERTIES => list.put(8, properties::all(tpm).filter(|(p, _)| *p >= property), |w, (p, value)| {
+            w.u32(p);
+            w.u32(value);
+        }),
+        cap::PCR_PROPERTIES => {
+            let all = (property..=pt_pcr::AUTH).filter_map(|p| Some((p, pcr::with_property(p)?)));
+            list.put(8, all, |w, (p, select)| {
+                w.u32(p);
+                w.u8(select.len() as u8);
+                w.bytes(&select);
+            });
+        }
+        cap::ECC_CURVES => {
+            list.put(2, CURVES.iter().filter(|c| u32::from(**c) >= property), |w, c| w.u16(*c));
+        }
+        _ => return Err(rc::VALUE.parameter(1)),
+    }
+    Ok(())
+}
+
+/// Writes moreData, capability, count and the elements of one list.
+struct CapabilityList<'w> {
+    out: &'w mut Writer,
+    capability: u32,
+    limit: u32,
+}
+
+impl CapabilityList<'_> {
+    /// Writes as many elements, of `size` octets each, as were asked for and fit.
+    fn put<T>(&mut self, size: usize, elements: impl Iterator<Item = T>, write: impl Fn(&mut Writer, T)) {
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX).min(MAX_CAP_DATA / size);
+        let mut elements = elements.peekable();
+        let at = self.out.len();
+        self.out.u8(0);
+        self.out.u32(self.capability);
+        self.out.u32(0);
+        let mut count = 0u32;
+        for element in elements.by_ref().take(limit) {
+            write(self.out, element);
+            count += 1;
+        }
+        let more = u8::from(elements.peek().is_some());
+        self.out.patch(at, &[more]);
+        self.out.patch(at + 1 + 4, &count.to_be_bytes());
+    }
+
+    fn put_handles(&mut self, handles: impl Iterator<Item = Handle>) {
+        self.put(4, handles, |w, h| w.put(&h));
+    }
+}

@@ -1,0 +1,79 @@
+//! ECDH (Part 3, 14.4 and 14.5) and TestParms (30.3).
+
+use bulla_tpm_types::{
+    AlgId, AsymScheme, EccParms, EccPoint, Error, ErrorKind, KeyedHashScheme, ObjectAttributes as A, PublicKind, Rc,
+    Reader, Symmetric, Unmarshal, alg, ecc as curves, rc,
+};
+
+use crate::Tpm;
+use crate::dispatch::Call;
+use crate::ecc;
+use crate::selftest::TestSet;
+
+/// TPM2_ECDH_KeyGen (14.4).
+pub(crate) fn key_gen(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    call.no_params()?;
+    tpm.require(TestSet::DRBG | TestSet::ECDSA)?;
+    let key = tpm.objects.key(call.handle(1)).map_err(|e| e.handle(1))?;
+    let PublicKind::Ecc { unique, .. } = &key.public.kind else {
+        return Err(rc::KEY.handle(1));
+    };
+    let public = ecc::public_key(unique).ok_or(rc::KEY.handle(1))?;
+    let made = ecc::generate(&mut tpm.random)
+        .and_then(|private| Some((ecc::multiply(&private, &public)?, ecc::point_of(&private)?)));
+    let (z, point) = made.ok_or(rc::NO_RESULT)?;
+    let out = call.out();
+    out.sized(|w| w.put(&z));
+    out.sized(|w| w.put(&point));
+    Ok(())
+}
+
+/// TPM2_ECDH_ZGen (14.5).
+pub(crate) fn z_gen(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let point = call.params(|p| p.with(|r| r.sized("TPM2B_ECC_POINT", EccPoint::unmarshal)))?;
+    tpm.require(TestSet::ECDSA)?;
+    let key = tpm.objects.key(call.handle(1)).map_err(|e| e.handle(1))?;
+    let PublicKind::Ecc { parms, .. } = &key.public.kind else {
+        return Err(rc::KEY.handle(1));
+    };
+    // Unrestricted decryption keys only, of no other scheme.
+    if key.has(A::RESTRICTED) || !key.has(A::DECRYPT) {
+        return Err(rc::ATTRIBUTES.handle(1));
+    }
+    if !matches!(parms.scheme, AsymScheme::Ecdh(_) | AsymScheme::Null) {
+        return Err(rc::SCHEME.handle(1));
+    }
+    let public = ecc::public_key(&point).ok_or(rc::ECC_POINT.parameter(1))?;
+    let private = key.ecc().ok_or(rc::KEY.handle(1))?;
+    let z = ecc::multiply(private, &public).ok_or(rc::ECC_POINT.parameter(1))?;
+    call.out().sized(|w| w.put(&z));
+    Ok(())
+}
+
+/// TPMT_PUBLIC_PARMS, as far as this TPM has the algorithms.
+fn parms(r: &mut Reader<'_>) -> Result<(), Error> {
+    let at = r.clone();
+    match r.get::<AlgId>()? {
+        alg::KEYEDHASH => r.get::<KeyedHashScheme>().map(drop),
+        alg::ECC => {
+            let at = r.clone();
+            let parms = r.get::<EccParms>()?;
+            let known = parms.curve == curves::NIST_P256;
+            if known { Ok(()) } else { Err(at.error(ErrorKind::Curve, "TPMI_ECC_CURVE")) }
+        }
+        alg::SYMCIPHER => {
+            let at = r.clone();
+            match r.get::<Symmetric>()? {
+                Symmetric::Aes { mode: alg::CFB, .. } => Ok(()),
+                Symmetric::Aes { .. } => Err(at.error(ErrorKind::Mode, "TPMI_ALG_SYM_MODE")),
+                Symmetric::Null => Err(at.error(ErrorKind::Symmetric, "TPMI_ALG_SYM_OBJECT")),
+            }
+        }
+        _ => Err(at.error(ErrorKind::Type, "TPMI_ALG_PUBLIC")),
+    }
+}
+
+/// TPM2_TestParms (30.3).
+pub(crate) fn test_parms(_tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    call.params(|p| p.with(parms))
+}

@@ -1,0 +1,335 @@
+//! Object commands (Part 3, 12): Create, Load, LoadExternal, ReadPublic, Unseal and credentials.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use bulla_tpm_types::{
+    Data, Digest, Error, Handle, HashAlg, Marshal, Name, ObjectAttributes as A, PcrSelectionList, Public, PublicKind,
+    Rc, Reader, SensitiveCreate, Symmetric, Unmarshal, Writer, rc, rh,
+};
+use zeroize::Zeroizing;
+
+use super::hierarchy;
+use crate::Tpm;
+use crate::create::{self, Parent};
+use crate::dispatch::Call;
+use crate::drbg::Drbg;
+use crate::ecc::{self, Purpose};
+use crate::object::{Key, Kind, Material, Object, Private, Protector, qualified_name};
+use crate::protect::{Iv, Sensitive, put_sensitive, sensitive_type};
+use crate::secret::{AuthValue, MAX_DIGEST};
+use crate::selftest::TestSet;
+use crate::table::is_hierarchy;
+
+/// The largest TPM2B_PRIVATE that is accepted; those made here are smaller.
+const MAX_PRIVATE: usize = 1024;
+/// The largest TPM2B_ENCRYPTED_SECRET.
+const MAX_SECRET: usize = 512;
+/// The largest TPM2B_ID_OBJECT: an integrity value and an encrypted TPM2B_DIGEST.
+const MAX_ID_OBJECT: usize = 2 + 64 + 2 + 64;
+
+/// TPM2B_PUBLIC.
+fn public(r: &mut Reader<'_>) -> Result<Public, Error> {
+    r.sized("TPM2B_PUBLIC", Public::unmarshal)
+}
+
+/// The TPM2B_PRIVATE of a child (Part 1, 22.4).
+fn protect_child(
+    protector: &Protector<'_>,
+    random: &mut Drbg,
+    key: &Key,
+    private: &Private,
+    auth: &AuthValue,
+) -> Result<Vec<u8>, Rc> {
+    let mut plain = Writer::from_vec(Vec::with_capacity(MAX_PRIVATE));
+    put_sensitive(&mut plain, sensitive_type(&key.public.kind), auth, private);
+    let plain = Zeroizing::new(plain.into_vec());
+    protector.wrap(&key.name, Some(random), &plain)
+}
+
+impl Tpm {
+    /// Makes a child of a storage key; answers it and its TPM2B_PRIVATE. The parameters of the sensitive area and of
+    /// the template are the first and the second.
+    fn make_child(
+        &mut self,
+        parent: Handle,
+        sensitive: &SensitiveCreate<'_>,
+        template: &Public,
+    ) -> Result<(Key, Vec<u8>), Rc> {
+        let own = template.name_alg.map_or(TestSet::default(), TestSet::hash);
+        self.require(TestSet::BANKS | own | TestSet::DRBG | TestSet::ECDSA | TestSet::AES)?;
+        let parent = self.objects.key(parent).map_err(|_| rc::TYPE.handle(1))?;
+        let protector = parent.parent().ok_or(rc::TYPE.handle(1))?;
+        let name_alg = create::check_template(template, Some(&parent.public), !sensitive.data.is_empty())
+            .map_err(|e| e.parameter(2))?;
+        if sensitive.user_auth.len() > name_alg.size() {
+            return Err(rc::SIZE.parameter(1));
+        }
+        let (public, private) =
+            create::make(&mut self.random, template, name_alg, sensitive.data).map_err(|e| e.parameter(1))?;
+        let name = public.name();
+        let key = Key {
+            qualified_name: qualified_name(&public, &parent.qualified_name, &name),
+            public,
+            name,
+            hierarchy: parent.hierarchy,
+            private: None,
+            external: false,
+        };
+        let auth = AuthValue::new(sensitive.user_auth);
+        let wrapped = protect_child(&protector, &mut self.random, &key, &private, &auth)?;
+        Ok((Key { private: Some(private), ..key }, wrapped))
+    }
+}
+
+/// TPM2_CreateLoaded (12.9). Nothing is derived from derivation parents: they are TPM_RC_TYPE.
+pub(crate) fn create_loaded(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let (sensitive, template) = call.params(|p| {
+        Ok((p.with(|r| r.sized("TPM2B_SENSITIVE_CREATE", SensitiveCreate::unmarshal))?, p.with(public)?))
+    })?;
+    tpm.objects.has_room()?;
+    let parent = call.handle(1);
+    let (key, private) = if is_hierarchy(parent) {
+        (tpm.make_primary(parent, &sensitive, &template)?.1, Vec::new())
+    } else {
+        tpm.make_child(parent, &sensitive, &template)?
+    };
+    let (public, name) = (key.public, key.name);
+    let object = Object { kind: Kind::Key(Box::new(key)), auth: AuthValue::new(sensitive.user_auth) };
+    call.answer_handle(tpm.objects.insert(object)?);
+    let out = call.out();
+    out.tpm2b(&private);
+    out.sized(|w| w.put(&public));
+    out.put(&name);
+    Ok(())
+}
+
+/// TPM2_Create (12.1).
+pub(crate) fn create(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let (sensitive, template, outside_info, creation_pcr) = call.params(|p| {
+        Ok((
+            p.with(|r| r.sized("TPM2B_SENSITIVE_CREATE", SensitiveCreate::unmarshal))?,
+            p.with(public)?,
+            p.get::<Data>()?,
+            p.get::<PcrSelectionList>()?,
+        ))
+    })?;
+    let (child, private) = tpm.make_child(call.handle(1), &sensitive, &template)?;
+    let (public, name) = (child.public, child.name);
+    let name_alg = public.name_alg.ok_or(rc::HASH.parameter(2))?;
+    let parent = tpm.objects.key(call.handle(1)).map_err(|_| rc::TYPE.handle(1))?;
+    let parent = Parent {
+        name_alg: parent.public.name_alg,
+        name: parent.name,
+        qualified_name: parent.qualified_name,
+        hierarchy: parent.hierarchy,
+    };
+    let creation = tpm.creation((name_alg, &name), &parent, call.locality, outside_info, &creation_pcr);
+    let out = call.out();
+    out.tpm2b(&private);
+    out.sized(|w| w.put(&public));
+    out.sized(|w| w.put(&creation.data));
+    out.put(&creation.hash);
+    out.put(&creation.ticket);
+    Ok(())
+}
+
+/// Whether a public and a sensitive area belong together.
+fn is_bound(public: &Public, private: &Private) -> bool {
+    match (&public.kind, &private.material, public.name_alg) {
+        (PublicKind::Ecc { unique, .. }, Material::Ecc(key), _) => ecc::point_of(key).as_ref() == Some(unique),
+        (
+            PublicKind::KeyedHash { unique, .. } | PublicKind::SymCipher { unique, .. },
+            Material::Data(data),
+            Some(alg),
+        ) => create::symmetric_unique(alg, &private.seed, data) == *unique,
+        // Without a Name nothing has been said about the object that it could differ from.
+        (_, _, alg) => alg.is_none(),
+    }
+}
+
+/// TPM2_Load (12.2).
+pub(crate) fn load(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let (blob, public) = call.params(|p| Ok((p.tpm2b(MAX_PRIVATE, "TPM2B_PRIVATE")?, p.with(public)?)))?;
+    tpm.objects.has_room()?;
+    if blob.is_empty() {
+        return Err(rc::SIZE.parameter(1));
+    }
+    let name_alg = public.name_alg.ok_or(rc::HASH.parameter(2))?;
+    tpm.require(TestSet::hash(name_alg) | TestSet::DRBG | TestSet::ECDSA | TestSet::AES)?;
+    let parent = tpm.objects.key(call.handle(1)).map_err(|_| rc::TYPE.handle(1))?;
+    let protector = parent.parent().ok_or(rc::TYPE.handle(1))?;
+    let name = public.name();
+    let plain = protector.unwrap(&name, Iv::Fresh, blob).map_err(|e| e.parameter(1))?;
+    if !create::fits_parent(&public, Some(&parent.public)) {
+        return Err(rc::ATTRIBUTES.parameter(2));
+    }
+    create::check_public(&public).map_err(|e| e.parameter(2))?;
+    let sensitive =
+        Reader::new(&plain).sized("TPM2B_SENSITIVE", Sensitive::unmarshal).map_err(|e| e.rc().parameter(1))?;
+    let private = sensitive.private(&public.kind, public.name_alg).map_err(|e| e.parameter(1))?;
+    if !is_bound(&public, &private) {
+        return Err(rc::BINDING.parameter(2));
+    }
+    let key = Key {
+        qualified_name: qualified_name(&public, &parent.qualified_name, &name),
+        public,
+        name,
+        hierarchy: parent.hierarchy,
+        private: Some(private),
+        external: false,
+    };
+    let handle = tpm.objects.insert(Object { kind: Kind::Key(Box::new(key)), auth: sensitive.auth })?;
+    call.answer_handle(handle);
+    call.out().put(&name);
+    Ok(())
+}
+
+/// TPM2_LoadExternal (12.3).
+pub(crate) fn load_external(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let (sensitive, public, hierarchy) = call.params(|p| {
+        let sensitive = p.with(|r| {
+            // TPM2B_SENSITIVE may be empty.
+            if r.rest().starts_with(&[0, 0]) {
+                return r.u16("TPM2B_SENSITIVE").map(|_| None);
+            }
+            r.sized("TPM2B_SENSITIVE", Sensitive::unmarshal).map(Some)
+        })?;
+        Ok((sensitive, p.with(public)?, p.with(hierarchy)?))
+    })?;
+    tpm.objects.has_room()?;
+    tpm.require(public.name_alg.map_or(TestSet::default(), TestSet::hash) | TestSet::ECDSA)?;
+    if sensitive.is_some() {
+        // A sensitive area that was outside can be in no hierarchy that vouches for it.
+        if hierarchy != rh::NULL {
+            return Err(rc::HIERARCHY.parameter(3));
+        }
+        if public.attributes.intersects(A::FIXED_TPM.with(A::FIXED_PARENT).with(A::RESTRICTED)) {
+            return Err(rc::ATTRIBUTES.parameter(2));
+        }
+    }
+    match &public.kind {
+        PublicKind::Ecc { parms, .. } if parms.curve != bulla_tpm_types::ecc::NIST_P256 => {
+            return Err(rc::CURVE.parameter(2));
+        }
+        PublicKind::Ecc { unique, .. } if ecc::public_key(unique).is_none() => {
+            return Err(rc::ECC_POINT.parameter(2));
+        }
+        _ => {}
+    }
+    create::check_public(&public).map_err(|e| e.parameter(2))?;
+    let (auth, private) = match sensitive {
+        Some(s) => {
+            let private = s.private(&public.kind, public.name_alg).map_err(|e| e.parameter(1))?;
+            (s.auth, Some(private))
+        }
+        None => (AuthValue::default(), None),
+    };
+    let unique = match &public.kind {
+        PublicKind::KeyedHash { unique, .. } | PublicKind::SymCipher { unique, .. } => unique.len(),
+        _ => public.name_alg.map_or(0, HashAlg::size),
+    };
+    if public.name_alg.is_some_and(|alg| alg.size() != unique) {
+        return Err(rc::KEY.parameter(2));
+    }
+    if private.as_ref().is_some_and(|p| !is_bound(&public, p)) {
+        return Err(rc::BINDING.parameter(2));
+    }
+    let name = public.name();
+    let qualified_name = qualified_name(&public, &hierarchy.to_vec(), &name);
+    let key = Key { public, name, qualified_name, hierarchy, private, external: true };
+    let handle = tpm.objects.insert(Object { kind: Kind::Key(Box::new(key)), auth })?;
+    call.answer_handle(handle);
+    call.out().put(&name);
+    Ok(())
+}
+
+/// TPM2_ReadPublic (12.4).
+pub(crate) fn read_public(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    call.no_params()?;
+    let object = tpm.objects.get(call.handle(1)).ok_or(rc::HANDLE.handle(1))?;
+    let key = object.key().ok_or(rc::SEQUENCE)?;
+    let out = call.out();
+    out.sized(|w| w.put(&key.public));
+    out.put(&key.name);
+    out.put(&key.qualified_name);
+    Ok(())
+}
+
+/// TPM2_Unseal (12.7).
+pub(crate) fn unseal(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    call.no_params()?;
+    let key = tpm.objects.key(call.handle(1)).map_err(|_| rc::TYPE.handle(1))?;
+    if !matches!(key.public.kind, PublicKind::KeyedHash { .. }) {
+        return Err(rc::TYPE.handle(1));
+    }
+    if key.public.attributes.intersects(A::SIGN.with(A::DECRYPT).with(A::RESTRICTED)) {
+        return Err(rc::ATTRIBUTES.handle(1));
+    }
+    let data = key.data().ok_or(rc::TYPE.handle(1))?;
+    call.out().tpm2b(data);
+    Ok(())
+}
+
+/// What protects a credential for the owner of this key: a restricted decryption key pair (Part 1, 24).
+fn credential_protector<'a>(key: &Key, seed: &'a [u8]) -> Option<Protector<'a>> {
+    let PublicKind::Ecc { parms, .. } = &key.public.kind else {
+        return None;
+    };
+    let Symmetric::Aes { bits: key_bits, .. } = parms.symmetric else {
+        return None;
+    };
+    let decrypts = key.has(A::RESTRICTED.with(A::DECRYPT));
+    Some(Protector { name_alg: key.public.name_alg.filter(|_| decrypts)?, key_bits, seed })
+}
+
+/// TPM2_ActivateCredential (12.5).
+pub(crate) fn activate_credential(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let (blob, secret) = call
+        .params(|p| Ok((p.tpm2b(MAX_ID_OBJECT, "TPM2B_ID_OBJECT")?, p.tpm2b(MAX_SECRET, "TPM2B_ENCRYPTED_SECRET")?)))?;
+    tpm.require(TestSet::BANKS | TestSet::ECDSA | TestSet::AES)?;
+    let name = tpm.objects.key(call.handle(1)).map_err(|e| e.handle(1))?.name;
+    let key = tpm.objects.key(call.handle(2)).map_err(|_| rc::TYPE.handle(2))?;
+    credential_protector(key, &[]).ok_or(rc::TYPE.handle(2))?;
+    let seed = ecc::open(key, Purpose::Identity, secret).map_err(|e| e.parameter(2))?;
+    let protector = credential_protector(key, &seed).ok_or(rc::TYPE.handle(2))?;
+    let plain = protector.unwrap(&name, Iv::Zero, blob).map_err(|e| e.parameter(1))?;
+    let credential = Digest::from_bytes(&plain).map_err(|e| e.rc().parameter(1))?;
+    call.out().put(&credential);
+    Ok(())
+}
+
+/// TPM2_MakeCredential (12.6).
+pub(crate) fn make_credential(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let (credential, name) = call.params(|p| Ok((p.get::<Digest>()?, p.get::<Name>()?)))?;
+    tpm.require(TestSet::BANKS | TestSet::DRBG | TestSet::ECDSA | TestSet::AES)?;
+    let key = tpm.objects.key(call.handle(1)).map_err(|_| rc::TYPE.handle(1))?;
+    let alg = credential_protector(key, &[]).ok_or(rc::TYPE.handle(1))?.name_alg;
+    if credential.len() > alg.size() {
+        return Err(rc::SIZE.parameter(1));
+    }
+    let (seed, ephemeral) = ecc::share(&mut tpm.random, key, Purpose::Identity)?;
+    let protector = credential_protector(key, &seed).ok_or(rc::TYPE.handle(1))?;
+    let blob = protector.wrap(&name, None, &Zeroizing::new(Marshal::to_vec(&credential)))?;
+    let out = call.out();
+    out.tpm2b(&blob);
+    out.sized(|w| w.put(&ephemeral));
+    Ok(())
+}
+
+/// TPM2_ObjectChangeAuth (12.8): a TPM2B_PRIVATE with another authValue; the loaded object keeps its own.
+pub(crate) fn object_change_auth(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let auth = call.params(|p| p.tpm2b(MAX_DIGEST, "newAuth"))?;
+    tpm.require(TestSet::BANKS | TestSet::DRBG | TestSet::AES)?;
+    let key = tpm.objects.key(call.handle(1)).map_err(|_| rc::TYPE.handle(1))?;
+    let parent = tpm.objects.key(call.handle(2)).map_err(|_| rc::TYPE.handle(2))?;
+    let is_child = qualified_name(&key.public, &parent.qualified_name, &key.name) == key.qualified_name;
+    let protector = parent.parent().filter(|_| is_child && !key.external).ok_or(rc::TYPE.handle(2))?;
+    if auth.len() > key.public.name_alg.map_or(0, HashAlg::size) {
+        return Err(rc::SIZE.parameter(1));
+    }
+    let private = key.private.as_ref().ok_or(rc::AUTH_UNAVAILABLE)?;
+    let wrapped = protect_child(&protector, &mut tpm.random, key, private, &AuthValue::new(auth))?;
+    call.out().tpm2b(&wrapped);
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! Testing (Part 3, 10).
+
+use bulla_tpm_types::{AlgId, List, Rc, rc};
+
+use crate::dispatch::Call;
+use crate::selftest::{TestSet, test_of};
+use crate::{Mode, Tpm};
+
+/// The most algorithms of a TPML_ALG.
+const MAX_ALGS: usize = 64;
+
+/// TPM2_SelfTest (10.2). The tests are over when it answers.
+pub(crate) fn self_test(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let full = call.params(|p| p.yes_no("fullTest"))?;
+    if full {
+        tpm.tests = Default::default();
+    }
+    tpm.require(TestSet::ALL)
+}
+
+/// TPM2_IncrementalSelfTest (10.3): answers what is still to be tested.
+pub(crate) fn incremental_self_test(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let algs = call.params(|p| p.with(|r| r.get::<List<AlgId, MAX_ALGS>>()))?;
+    let wanted = algs.iter().fold(TestSet::default(), |set, alg| set | test_of(*alg));
+    tpm.require(wanted)?;
+    let out = call.out();
+    out.u32(tpm.tests.untested().count() as u32);
+    tpm.tests.untested().for_each(|alg| out.put(&alg));
+    Ok(())
+}
+
+/// TPM2_GetTestResult (10.4).
+pub(crate) fn get_test_result(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    call.no_params()?;
+    let result = match (tpm.mode, tpm.tests.all_passed()) {
+        (Mode::Failed, _) => rc::FAILURE,
+        (_, true) => rc::SUCCESS,
+        (_, false) => rc::NEEDS_TEST,
+    };
+    call.out().tpm2b(&[]);
+    call.out().u32(result.0);
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! What all commands that create objects have in common: checks of the template, the making of the key, and the
+//! creation data (Part 1, 25 and 27; Part 3, 12.1 and 24.1).
+
+use bulla_tpm_types::{
+    AsymScheme, CreationData, Data, Digest, EccParms, Handle, HashAlg, KdfScheme, KeyedHashScheme, Locality, Marshal,
+    Name, ObjectAttributes, PcrSelectionList, Public, PublicKind, Rc, Symmetric, TkCreation, alg, ecc, hash, rc, st,
+};
+
+use super::Tpm;
+use super::crypto::hmac;
+use super::drbg::Drbg;
+use super::ecc as p256;
+use super::object::{Material, Private};
+use super::pcr::Pcrs;
+use super::secret::{INTEGRITY_HASH, Secret};
+
+/// Checks a template, for an object whose caller gives its sensitive data or has the TPM make it.
+///
+/// # Errors
+/// Codes are about the template; the caller adds the number of its parameter.
+pub(super) fn check_template(public: &Public, parent: Option<&Public>, data_given: bool) -> Result<HashAlg, Rc> {
+    let name_alg = public.name_alg.ok_or(rc::HASH)?;
+    match &public.kind {
+        PublicKind::Rsa { .. } => return Err(rc::TYPE),
+        PublicKind::Ecc { parms, .. } if parms.curve != ecc::NIST_P256 => return Err(rc::CURVE),
+        _ => {}
+    }
+    check_attributes(public, parent, data_given)?;
+    check_public(public)?;
+    Ok(name_alg)
+}
+
+/// Checks the attributes of a new object (Part 1, 25 and 27.6; Part 3, 12.1 "CreateChecks").
+fn check_attributes(public: &Public, parent: Option<&Public>, data_given: bool) -> Result<(), Rc> {
+    use ObjectAttributes as A;
+    let a = public.attributes;
+    let symmetric_parent = matches!(public.kind, PublicKind::SymCipher { .. }) && is_parent(public);
+    // What the caller does not give, the TPM makes; a key pair and a symmetric parent it always makes.
+    let made = matches!(public.kind, PublicKind::Ecc { .. }) || symmetric_parent;
+    let data_object = matches!(public.kind, PublicKind::KeyedHash { .. }) && !a.intersects(A::SIGN.with(A::DECRYPT));
+    let origin = a.contains(A::SENSITIVE_DATA_ORIGIN);
+    let wrong = origin == data_given || (made && !origin) || (data_object && origin);
+    if wrong || !fits_parent(public, parent) { Err(rc::ATTRIBUTES) } else { Ok(()) }
+}
+
+/// Whether an object's hierarchy attributes go with its parent's; a primary object's parent is the hierarchy,
+/// which is fixed to the TPM (Part 1, 25.2).
+pub(super) fn fits_parent(public: &Public, parent: Option<&Public>) -> bool {
+    use ObjectAttributes as A;
+    let has = |bit| public.attributes.contains(bit);
+    let fixed = match parent {
+        Some(p) if !p.attributes.contains(A::FIXED_TPM) => {
+            !has(A::FIXED_TPM) && has(A::ENCRYPTED_DUPLICATION) == p.attributes.contains(A::ENCRYPTED_DUPLICATION)
+        }
+        _ => has(A::FIXED_TPM) == has(A::FIXED_PARENT),
+    };
+    fixed && !(has(A::ENCRYPTED_DUPLICATION) && has(A::FIXED_TPM))
+}
+
+fn is_parent(public: &Public) -> bool {
+    use ObjectAttributes as A;
+    public.attributes.contains(A::RESTRICTED.with(A::DECRYPT)) && !public.attributes.contains(A::SIGN)
+}
+
+/// Checks whether attributes, policy and schemes of a public area go together (Part 1, 25 and 27).
+pub(super) fn check_public(public: &Public) -> Result<(), Rc> {
+    use ObjectAttributes as A;
+    let name_size = public.name_alg.map_or(0, HashAlg::size);
+    if !public.auth_policy.is_empty() && public.auth_policy.len() != name_size {
+        return Err(rc::SIZE);
+    }
+    let a = public.attributes;
+    let (sign, decrypt, restricted) = (a.contains(A::SIGN), a.contains(A::DECRYPT), a.contains(A::RESTRICTED));
+    let keyed_hash = matches!(public.kind, PublicKind::KeyedHash { .. });
+    // Only a KEYEDHASH may do nothing: it is a data object, which is not restricted.
+    let useless = !sign && !decrypt && (!keyed_hash || restricted);
+    let torn = restricted && sign && decrypt;
+    let x509 = a.contains(A::X509_SIGN) && !sign;
+    if useless || torn || x509 {
+        return Err(rc::ATTRIBUTES);
+    }
+    match &public.kind {
+        PublicKind::Rsa { .. } => Err(rc::TYPE),
+        PublicKind::Ecc { parms, .. } => check_ecc(parms, sign, decrypt, restricted),
+        PublicKind::KeyedHash { scheme, .. } => {
+            let fits = match scheme {
+                KeyedHashScheme::Null => sign == decrypt,
+                KeyedHashScheme::Hmac(_) => sign && !decrypt,
+                KeyedHashScheme::Xor { .. } => decrypt && !sign,
+            };
+            if fits { Ok(()) } else { Err(rc::SCHEME) }
+        }
+        PublicKind::SymCipher { sym, .. } => match sym {
+            // A parent protects its children in CFB mode.
+            Symmetric::Aes { mode, .. } if !(restricted && decrypt) || *mode == alg::CFB => Ok(()),
+            Symmetric::Aes { .. } => Err(rc::MODE),
+            Symmetric::Null => Err(rc::SYMMETRIC),
+        },
+    }
+}
+
+fn check_ecc(parms: &EccParms, sign: bool, decrypt: bool, restricted: bool) -> Result<(), Rc> {
+    // Restricted decryption keys are parents: they need a cipher for their children, the others have none.
+    match (restricted && decrypt, parms.symmetric) {
+        (false, Symmetric::Null) | (true, Symmetric::Aes { mode: alg::CFB, .. }) => {}
+        (true, Symmetric::Aes { .. }) => return Err(rc::MODE),
+        _ => return Err(rc::SYMMETRIC),
+    }
+    let scheme_fits = match parms.scheme {
+        AsymScheme::Null => !(restricted && sign),
+        AsymScheme::Ecdsa(_) => sign && !decrypt,
+        AsymScheme::Ecdh(_) => decrypt && !sign && !restricted,
+        _ => false,
+    };
+    if !scheme_fits {
+        return Err(rc::SCHEME);
+    }
+    if parms.kdf != KdfScheme::Null { Err(rc::KDF) } else { Ok(()) }
+}
+
+/// Makes the sensitive area of a template from a generator, and completes the public area with it (Part 1, 27.2
+/// to 27.5). `data` is what the caller gives; empty for what the TPM makes.
+///
+/// For primary keys the order in which the generator is asked is frozen: the key, then the seed.
+///
+/// # Errors
+/// TPM_RC_KEY_SIZE when the caller's data are no such key.
+pub(super) fn make(
+    random: &mut Drbg,
+    template: &Public,
+    name_alg: HashAlg,
+    data: &[u8],
+) -> Result<(Public, Private), Rc> {
+    let bytes = |random: &mut Drbg, size: usize| {
+        let mut secret = Secret::new(alloc::vec![0; size].into());
+        random.generate(&mut secret);
+        secret
+    };
+    let mut public = *template;
+    if let PublicKind::Ecc { unique, .. } = &mut public.kind {
+        let key = p256::generate(random).ok_or(rc::FAILURE)?;
+        *unique = p256::point_of(&key).ok_or(rc::FAILURE)?;
+        let seed = if is_parent(template) { bytes(random, name_alg.size()) } else { Secret::default() };
+        return Ok((public, Private { seed, material: Material::Ecc(key) }));
+    }
+    let size = match &template.kind {
+        PublicKind::SymCipher { sym: Symmetric::Aes { bits, .. }, .. } => usize::from(bits / 8),
+        PublicKind::KeyedHash { scheme: KeyedHashScheme::Hmac(h) | KeyedHashScheme::Xor { hash: h, .. }, .. } => {
+            h.size()
+        }
+        _ => name_alg.size(),
+    };
+    if !data.is_empty() && matches!(template.kind, PublicKind::SymCipher { .. }) && data.len() != size {
+        return Err(rc::KEY_SIZE);
+    }
+    let data = if data.is_empty() { bytes(random, size) } else { Secret::new(data.into()) };
+    let seed = bytes(random, name_alg.size());
+    if let PublicKind::KeyedHash { unique, .. } | PublicKind::SymCipher { unique, .. } = &mut public.kind {
+        *unique = symmetric_unique(name_alg, &seed, &data);
+    }
+    Ok((public, Private { seed, material: Material::Data(data) }))
+}
+
+/// What stands for a symmetric object in public: a digest of its obfuscation and its data (Part 1, 27.5.3.2).
+pub(super) fn symmetric_unique(name_alg: HashAlg, seed: &[u8], data: &[u8]) -> Digest {
+    hash::digest(name_alg, &[seed, data]).digest()
+}
+
+/// What an object is created under: a hierarchy or a key.
+pub(super) struct Parent {
+    pub(super) name_alg: Option<HashAlg>,
+    pub(super) name: Name,
+    pub(super) qualified_name: Name,
+    pub(super) hierarchy: Handle,
+}
+
+/// The proof of how an object was made.
+pub(super) struct Creation {
+    pub(super) data: CreationData,
+    pub(super) hash: Digest,
+    pub(super) ticket: TkCreation,
+}
+
+impl Tpm {
+    /// Creation data, their digest and the ticket (Part 3, 12.1; Part 2, 10.7.3).
+    pub(super) fn creation(
+        &self,
+        (name_alg, name): (HashAlg, &Name),
+        parent: &Parent,
+        locality: u8,
+        outside_info: Data,
+        pcrs: &PcrSelectionList,
+    ) -> Creation {
+        let pcr_select = Pcrs::filter(pcrs);
+        let data = CreationData {
+            pcr_select,
+            pcr_digest: self.pcrs.digest(name_alg, &pcr_select),
+            locality: Locality::of(locality).unwrap_or_default(),
+            parent_name_alg: parent.name_alg,
+            parent_name: parent.name,
+            parent_qualified_name: parent.qualified_name,
+            outside_info,
+        };
+        let hash = hash::digest(name_alg, &[&data.to_vec()]).digest();
+        let proof: &[u8] = self.hierarchies.get(parent.hierarchy).map_or(&[], |h| &h.proof[..]);
+        let tag = st::CREATION.to_be_bytes();
+        let digest = hmac(INTEGRITY_HASH, proof, &[&tag, name, &hash]).digest();
+        Creation { data, hash, ticket: TkCreation { tag: st::CREATION, hierarchy: parent.hierarchy, digest } }
+    }
+}

@@ -1,0 +1,259 @@
+//! The TPM 2.0 engine: commands in, responses out, and nothing else.
+//!
+//! A [`Tpm`] is a value without globals, so a process can hold many. It knows no files, sockets, threads or
+//! wall clocks: randomness and time come from the [`Entropy`] and [`Clock`] given at manufacture. Behaviour
+//! follows the TPM 2.0 Library Specification 1.59 and, for PCR, localities and H-CRTM, the PC Client Platform
+//! TPM Profile (PTP) 1.05.
+//!
+//! How a command goes through: [`dispatch`] checks the header and the mode, then the handle area, then the
+//! session area (`auth`), each with the response codes of Part 3, 5; the `table` names the handler in
+//! `commands`, which unmarshals all parameters before it changes anything; `reply` encrypts, audits and
+//! authenticates the response for the command's sessions.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod auth;
+mod commands;
+mod context;
+mod create;
+mod crypto;
+mod dispatch;
+mod drbg;
+mod ecc;
+mod entity;
+mod hierarchy;
+mod lockout;
+mod object;
+mod parameter;
+mod pcr;
+mod platform;
+mod protect;
+mod reply;
+mod secret;
+mod selftest;
+mod sequence;
+mod session;
+mod table;
+#[cfg(test)]
+mod tests;
+mod time;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use bulla_tpm_types::DigestValues;
+
+pub use dispatch::{MAX_COMMAND_SIZE, MAX_RESPONSE_SIZE};
+pub use platform::{Clock, Entropy, EntropyError};
+pub use table::command_name;
+
+use context::Epochs;
+use drbg::Drbg;
+use hierarchy::Hierarchies;
+use lockout::DictionaryAttack;
+use object::Objects;
+use pcr::{HashSequence, Pcrs, SavedPcrs};
+use selftest::{SelfTests, TestSet};
+use session::Sessions;
+use time::TpmTime;
+
+/// A TPM.
+pub struct Tpm {
+    entropy: Box<dyn Entropy>,
+    clock: Box<dyn Clock>,
+    random: Drbg,
+    mode: Mode,
+    tests: SelfTests,
+    // What survives a loss of power.
+    hierarchies: Hierarchies,
+    time: TpmTime,
+    lockout: DictionaryAttack,
+    shutdown: Option<Shutdown>,
+    epochs: Epochs,
+    /// Whether something that survives a loss of power has changed since it was last stored.
+    changed: bool,
+    // What does not, but for the persistent objects.
+    objects: Objects,
+    sessions: Sessions,
+    /// Another one after each loss of power: tickets that end at a time of the TPM's do not outlive it.
+    power_epoch: [u8; 16],
+    pcrs: Pcrs,
+    hash: Option<HashSequence>,
+    /// Whether an H-CRTM sequence came between _TPM_Init and TPM2_Startup.
+    hcrtm: bool,
+    /// Whether TPM2_Startup came from locality 3.
+    locality_three: bool,
+    /// Whether TPM2_Startup was answered by a shutdown before it (TPM_PT_STARTUP_CLEAR's orderly bit).
+    orderly: bool,
+}
+
+/// What the TPM may be asked (Part 1, 12: "TPM Operational States").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// No _TPM_Init yet.
+    Off,
+    /// After _TPM_Init: only TPM2_Startup.
+    Initialized,
+    /// After TPM2_Startup.
+    Operational,
+    /// A self test failed, or the source of entropy did: only TPM2_GetTestResult and TPM2_GetCapability.
+    Failed,
+}
+
+/// A TPM2_Shutdown that nothing has undone since.
+enum Shutdown {
+    /// TPM_SU_CLEAR.
+    Clear,
+    /// TPM_SU_STATE, with what Startup(STATE) restores.
+    State(Box<SavedState>),
+}
+
+/// What TPM2_Shutdown(STATE) preserves (Part 1, 12.2.3).
+struct SavedState {
+    pcrs: SavedPcrs,
+    sessions: Sessions,
+    hcrtm: bool,
+    locality_three: bool,
+}
+
+impl Tpm {
+    /// Makes a new TPM with fresh primary seeds, powered off. No key is generated.
+    ///
+    /// If `entropy` fails, the TPM is born in failure mode.
+    #[must_use]
+    pub fn manufacture(mut entropy: Box<dyn Entropy>, clock: Box<dyn Clock>) -> Self {
+        let (random, healthy) = match Drbg::from_entropy(&mut *entropy) {
+            Ok(drbg) => (drbg, true),
+            Err(EntropyError) => (Drbg::new(&[]), false),
+        };
+        let mut tpm = Self {
+            entropy,
+            clock,
+            random,
+            mode: if healthy { Mode::Off } else { Mode::Failed },
+            tests: SelfTests::default(),
+            hierarchies: Hierarchies::empty(),
+            time: TpmTime::default(),
+            lockout: DictionaryAttack::default(),
+            shutdown: Some(Shutdown::Clear),
+            epochs: Epochs::default(),
+            changed: true,
+            objects: Objects::default(),
+            sessions: Sessions::default(),
+            power_epoch: Default::default(),
+            pcrs: Pcrs::new(),
+            hash: None,
+            hcrtm: false,
+            locality_three: false,
+            orderly: true,
+        };
+        if healthy {
+            tpm.hierarchies = Hierarchies::generate(&mut tpm.random);
+        }
+        tpm
+    }
+
+    /// _TPM_Init: power comes on, or goes and comes on again (Part 3, 9.2).
+    ///
+    /// Everything volatile is lost. A TPM in failure mode leaves it if its source of entropy works again.
+    pub fn init(&mut self) {
+        self.settle_time();
+        self.objects.forget_transient();
+        self.sessions = Sessions::default();
+        self.pcrs = Pcrs::new();
+        self.hash = None;
+        self.hcrtm = false;
+        self.locality_three = false;
+        self.time.power_on(self.clock.now_ms());
+        self.tests = SelfTests::default();
+        let born_healthy = self.hierarchies.are_generated();
+        let reseeded = self.random.reseed(&mut *self.entropy);
+        self.random.generate(&mut self.power_epoch);
+        self.mode = match reseeded {
+            Ok(()) if born_healthy => Mode::Initialized,
+            _ => Mode::Failed,
+        };
+    }
+
+    /// Executes a command that came from `locality` (0 to 4, or 32 and above) and answers its response, which
+    /// is always well formed and at most [`MAX_RESPONSE_SIZE`] bytes.
+    pub fn execute(&mut self, locality: u8, command: &[u8]) -> Vec<u8> {
+        self.settle_time();
+        // A command ends a hash sequence that was begun: it could otherwise cross a startup.
+        self.hash = None;
+        dispatch::execute(self, locality, command)
+    }
+
+    /// _TPM_Hash_Start, which only locality 4 can signal (Part 3, 22.9).
+    ///
+    /// Before TPM2_Startup it begins an H-CRTM measurement for PCR 0; after it a D-RTM, which resets the PCR of
+    /// the dynamic root of trust (17 to 22).
+    pub fn hash_start(&mut self) {
+        self.settle_time();
+        if !matches!(self.mode, Mode::Initialized | Mode::Operational) || self.require(TestSet::BANKS).is_err() {
+            self.hash = None;
+            return;
+        }
+        if self.mode == Mode::Operational {
+            self.forget_shutdown();
+            self.pcrs.drtm_reset();
+        }
+        self.hash = Some(HashSequence::default());
+    }
+
+    /// _TPM_Hash_Data (Part 3, 22.10); without a _TPM_Hash_Start nothing happens.
+    pub fn hash_data(&mut self, data: &[u8]) {
+        if let Some(hash) = &mut self.hash {
+            hash.update(data);
+        }
+    }
+
+    /// _TPM_Hash_End: extends PCR 0 or 17 in each bank and answers the digests of the data (Part 3, 22.11).
+    ///
+    /// Without a _TPM_Hash_Start the list is empty.
+    pub fn hash_end(&mut self) -> DigestValues {
+        let Some(hash) = self.hash.take() else {
+            return DigestValues::new();
+        };
+        let digests = hash.finish();
+        if self.mode == Mode::Initialized {
+            self.hcrtm = true;
+            self.pcrs.hcrtm(&digests);
+        } else {
+            self.pcrs.extend(pcr::DRTM_PCR, &digests);
+        }
+        digests
+    }
+
+    /// Brings Clock, Time and the recovery of failed authorizations up to now.
+    fn settle_time(&mut self) {
+        let now = self.clock.now_ms();
+        self.time.advance(now);
+        self.lockout.recover(self.time.time_ms());
+    }
+
+    /// Something changed that TPM2_Shutdown had saved: the shutdown no longer counts (Part 3, 9.4).
+    fn forget_shutdown(&mut self) {
+        if self.shutdown.take().is_some() {
+            self.permanent_changed();
+        }
+    }
+
+    /// Something that survives a loss of power has changed: it is stored before the command's response leaves.
+    fn permanent_changed(&mut self) {
+        self.changed = true;
+    }
+
+    /// Enters failure mode (Part 1, 12.4).
+    fn fail(&mut self) {
+        self.mode = Mode::Failed;
+    }
+}
+
+impl core::fmt::Debug for Tpm {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Tpm").field("mode", &self.mode).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,348 @@
+//! The command table: what each command takes before its parameters, and who executes it.
+
+use bulla_tpm_types::{CommandAttributes, Handle, IMPLEMENTATION_PCR, Rc, cc, ht, rc, rh};
+
+use super::Tpm;
+use super::auth::Role;
+use super::commands::{
+    attest, capability, clock, context, ecdh, hash, hierarchy, lifecycle, object, pcr, policy, policy_auth, primary,
+    random, selftest, session, sign,
+};
+use super::dispatch::Call;
+use super::object::SLOTS;
+
+/// The most handles of any command.
+pub(super) const MAX_HANDLES: usize = 3;
+
+/// The authorization a handle needs (Part 3, "@" before a handle).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Auth {
+    /// None.
+    None,
+    /// The USER role.
+    User,
+    /// The ADMIN role.
+    Admin,
+}
+
+impl Auth {
+    /// The role, if there is one.
+    pub(super) fn role(self) -> Option<Role> {
+        match self {
+            Self::None => None,
+            Self::User => Some(Role::User),
+            Self::Admin => Some(Role::Admin),
+        }
+    }
+}
+
+/// What a handle may be (Part 2, 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HandleKind {
+    /// TPMI_DH_PCR.
+    Pcr,
+    /// TPMI_DH_PCR+.
+    PcrOrNull,
+    /// TPMI_DH_OBJECT.
+    Object,
+    /// TPMI_DH_OBJECT+.
+    ObjectOrNull,
+    /// TPMI_RH_HIERARCHY+.
+    Hierarchy,
+    /// TPMI_DH_PARENT+.
+    Parent,
+    /// TPMI_RH_HIERARCHY_AUTH.
+    HierarchyAuth,
+    /// TPMI_RH_CLEAR.
+    Clear,
+    /// TPMI_RH_LOCKOUT.
+    Lockout,
+    /// TPMI_RH_ENDORSEMENT.
+    Endorsement,
+    /// TPMI_RH_PROVISION.
+    Provision,
+    /// TPMI_DH_ENTITY, as far as there are entities: no NV Indexes.
+    Entity,
+    /// TPMI_DH_ENTITY+.
+    EntityOrNull,
+    /// TPMI_SH_POLICY.
+    Policy,
+    /// TPMI_DH_CONTEXT.
+    Context,
+}
+
+impl HandleKind {
+    /// Whether a handle is of this type, loaded or not.
+    pub(super) fn accepts(self, handle: Handle) -> bool {
+        match self {
+            Self::Pcr => handle.0 < IMPLEMENTATION_PCR,
+            Self::PcrOrNull => handle.0 < IMPLEMENTATION_PCR || handle == rh::NULL,
+            Self::Object => is_object(handle),
+            Self::ObjectOrNull => is_object(handle) || handle == rh::NULL,
+            Self::Hierarchy => is_hierarchy(handle),
+            Self::Parent => is_object(handle) || is_hierarchy(handle),
+            Self::HierarchyAuth => (is_hierarchy(handle) && handle != rh::NULL) || handle == rh::LOCKOUT,
+            Self::Clear => matches!(handle, rh::LOCKOUT | rh::PLATFORM),
+            Self::Lockout => handle == rh::LOCKOUT,
+            Self::Endorsement => handle == rh::ENDORSEMENT,
+            Self::Provision => matches!(handle, rh::OWNER | rh::PLATFORM),
+            Self::Entity => is_entity(handle),
+            Self::EntityOrNull => is_entity(handle) || handle == rh::NULL,
+            Self::Policy => handle.handle_type() == ht::POLICY_SESSION,
+            Self::Context => is_transient(handle) || is_session(handle),
+        }
+    }
+}
+
+/// Whether a handle is one of sessions, of either type.
+pub(super) fn is_session(handle: Handle) -> bool {
+    matches!(handle.handle_type(), ht::HMAC_SESSION | ht::POLICY_SESSION)
+}
+
+/// TPMI_DH_OBJECT (Part 2, 9.3).
+fn is_object(handle: Handle) -> bool {
+    is_transient(handle) || handle.handle_type() == ht::PERSISTENT
+}
+
+/// From TRANSIENT_FIRST to TRANSIENT_LAST, of which there are as many as slots (Part 2, 7.5).
+pub(super) fn is_transient(handle: Handle) -> bool {
+    (rh::TRANSIENT_FIRST.0..).zip(0..SLOTS).any(|(slot, _)| slot == handle.0)
+}
+
+/// TPMI_DH_ENTITY (Part 2, 9.5).
+fn is_entity(handle: Handle) -> bool {
+    let permanent = matches!(handle, rh::OWNER | rh::ENDORSEMENT | rh::PLATFORM | rh::LOCKOUT);
+    permanent || is_object(handle) || handle.0 < IMPLEMENTATION_PCR
+}
+
+/// TPMI_RH_HIERARCHY+ (Part 2, 9.13).
+pub(super) fn is_hierarchy(handle: Handle) -> bool {
+    matches!(handle, rh::OWNER | rh::ENDORSEMENT | rh::PLATFORM | rh::NULL)
+}
+
+/// Part 3, 5.4: what a handle refers to has to be there.
+pub(super) fn check_loaded(tpm: &Tpm, handle: Handle, number: u32) -> Result<(), Rc> {
+    match handle.handle_type() {
+        ht::TRANSIENT if tpm.objects.get(handle).is_none() => Err(Rc(rc::REFERENCE_H0.0 + number - 1)),
+        ht::HMAC_SESSION | ht::POLICY_SESSION if tpm.sessions.get(handle).is_none() => {
+            Err(Rc(rc::REFERENCE_H0.0 + number - 1))
+        }
+        ht::PERSISTENT if tpm.objects.get(handle).is_none() => Err(rc::HANDLE.handle(number as usize)),
+        _ => Ok(()),
+    }
+}
+
+/// A handle of a command.
+pub(super) struct HandleSpec {
+    pub(super) kind: HandleKind,
+    pub(super) auth: Auth,
+}
+
+/// Executes a command: unmarshals its parameters, does it, marshals the response's parameters.
+type Run = fn(&mut Tpm, &mut Call<'_, '_>) -> Result<(), Rc>;
+
+/// A command.
+pub(super) struct Command {
+    /// TPM_CC.
+    pub(super) code: u32,
+    /// Its name in Part 3, for people.
+    pub(super) name: &'static str,
+    /// Its handles.
+    pub(super) handles: &'static [HandleSpec],
+    /// TPMA_CC, without code and number of handles.
+    pub(super) attributes: CommandAttributes,
+    /// Whether it may have sessions.
+    pub(super) sessions: bool,
+    /// Whether its first parameter is a TPM2B, which a session can decrypt.
+    pub(super) decrypts: bool,
+    /// Whether its response's first parameter is a TPM2B, which a session can encrypt.
+    pub(super) encrypts: bool,
+    /// Its handler.
+    pub(super) run: Run,
+}
+
+impl Command {
+    /// Its first parameter can be encrypted.
+    const fn takes(mut self) -> Self {
+        self.decrypts = true;
+        self
+    }
+
+    /// Its response's first parameter can be encrypted.
+    const fn gives(mut self) -> Self {
+        self.encrypts = true;
+        self
+    }
+
+    /// TPMA_CC (Part 2, 8.9).
+    pub(super) fn tpma_cc(&self) -> u32 {
+        self.code | self.attributes.bits() | ((self.handles.len() as u32) << 25)
+    }
+}
+
+const fn user(kind: HandleKind) -> HandleSpec {
+    HandleSpec { kind, auth: Auth::User }
+}
+
+const fn admin(kind: HandleKind) -> HandleSpec {
+    HandleSpec { kind, auth: Auth::Admin }
+}
+
+const fn plain(kind: HandleKind) -> HandleSpec {
+    HandleSpec { kind, auth: Auth::None }
+}
+
+const fn command(
+    code: u32,
+    name: &'static str,
+    handles: &'static [HandleSpec],
+    attributes: CommandAttributes,
+    run: Run,
+) -> Command {
+    // Part 3: these take no sessions of any kind.
+    let sessions = !matches!(code, cc::STARTUP | cc::FLUSH_CONTEXT | cc::CONTEXT_SAVE | cc::CONTEXT_LOAD);
+    Command { code, name, handles, attributes, sessions, decrypts: false, encrypts: false, run }
+}
+
+const NONE: CommandAttributes = CommandAttributes::NONE;
+const NV: CommandAttributes = CommandAttributes::NV;
+const FLUSHED: CommandAttributes = CommandAttributes::FLUSHED;
+const R_HANDLE: CommandAttributes = CommandAttributes::R_HANDLE;
+
+use HandleKind::{
+    Clear, Context, Endorsement, Entity, EntityOrNull, Hierarchy, HierarchyAuth, Lockout, Object, ObjectOrNull, Parent,
+    Pcr, PcrOrNull, Policy, Provision,
+};
+
+/// The commands, in ascending order of their codes. Attributes as in the tables of Part 3.
+pub(crate) static COMMANDS: &[Command] = &[
+    command(cc::EVICT_CONTROL, "EvictControl", &[user(Provision), plain(Object)], NV, context::evict_control),
+    command(cc::CLEAR, "Clear", &[user(Clear)], NV.with(CommandAttributes::EXTENSIVE), hierarchy::clear),
+    command(
+        cc::HIERARCHY_CHANGE_AUTH,
+        "HierarchyChangeAuth",
+        &[user(HierarchyAuth)],
+        NV,
+        hierarchy::hierarchy_change_auth,
+    )
+    .takes(),
+    command(cc::CREATE_PRIMARY, "CreatePrimary", &[user(Hierarchy)], R_HANDLE, primary::create_primary).takes().gives(),
+    command(cc::DICTIONARY_ATTACK_LOCK_RESET, "DictionaryAttackLockReset", &[user(Lockout)], NV, hierarchy::lock_reset),
+    command(cc::PCR_EVENT, "PCR_Event", &[user(PcrOrNull)], NV, pcr::event).takes(),
+    command(cc::PCR_RESET, "PCR_Reset", &[user(Pcr)], NV, pcr::reset),
+    command(cc::SEQUENCE_COMPLETE, "SequenceComplete", &[user(Object)], FLUSHED, hash::sequence_complete)
+        .takes()
+        .gives(),
+    command(cc::INCREMENTAL_SELF_TEST, "IncrementalSelfTest", &[], NV, selftest::incremental_self_test),
+    command(cc::SELF_TEST, "SelfTest", &[], NV, selftest::self_test),
+    command(cc::STARTUP, "Startup", &[], NV, lifecycle::startup),
+    command(cc::SHUTDOWN, "Shutdown", &[], NV, lifecycle::shutdown),
+    command(cc::STIR_RANDOM, "StirRandom", &[], NV, random::stir_random).takes(),
+    command(
+        cc::ACTIVATE_CREDENTIAL,
+        "ActivateCredential",
+        &[admin(Object), user(Object)],
+        NONE,
+        object::activate_credential,
+    )
+    .takes()
+    .gives(),
+    command(cc::CERTIFY, "Certify", &[admin(Object), user(ObjectOrNull)], NONE, attest::certify).takes().gives(),
+    command(
+        cc::CERTIFY_CREATION,
+        "CertifyCreation",
+        &[user(ObjectOrNull), plain(Object)],
+        NONE,
+        attest::certify_creation,
+    )
+    .takes()
+    .gives(),
+    command(cc::GET_TIME, "GetTime", &[user(Endorsement), user(ObjectOrNull)], NONE, attest::get_time).takes().gives(),
+    command(
+        cc::OBJECT_CHANGE_AUTH,
+        "ObjectChangeAuth",
+        &[admin(Object), plain(Object)],
+        NONE,
+        object::object_change_auth,
+    )
+    .takes()
+    .gives(),
+    command(cc::POLICY_SECRET, "PolicySecret", &[user(Entity), plain(Policy)], NONE, policy_auth::policy_secret)
+        .takes()
+        .gives(),
+    command(cc::CREATE, "Create", &[user(Object)], NONE, object::create).takes().gives(),
+    command(cc::ECDH_ZGEN, "ECDH_ZGen", &[user(Object)], NONE, ecdh::z_gen).takes().gives(),
+    command(cc::HMAC, "HMAC", &[user(Object)], NONE, hash::hmac_data).takes().gives(),
+    command(cc::LOAD, "Load", &[user(Object)], R_HANDLE, object::load).takes().gives(),
+    command(cc::QUOTE, "Quote", &[user(ObjectOrNull)], NONE, attest::quote).takes().gives(),
+    command(cc::HMAC_START, "HMAC_Start", &[user(Object)], R_HANDLE, hash::hmac_start).takes(),
+    command(cc::SEQUENCE_UPDATE, "SequenceUpdate", &[user(Object)], NONE, hash::sequence_update).takes(),
+    command(cc::SIGN, "Sign", &[user(Object)], NONE, sign::sign_digest).takes(),
+    command(cc::UNSEAL, "Unseal", &[user(Object)], NONE, object::unseal).gives(),
+    command(cc::POLICY_SIGNED, "PolicySigned", &[plain(Object), plain(Policy)], NONE, policy_auth::policy_signed)
+        .takes()
+        .gives(),
+    command(cc::CONTEXT_LOAD, "ContextLoad", &[], R_HANDLE, context::context_load),
+    command(cc::CONTEXT_SAVE, "ContextSave", &[plain(Context)], NONE, context::context_save),
+    command(cc::ECDH_KEY_GEN, "ECDH_KeyGen", &[plain(Object)], NONE, ecdh::key_gen).gives(),
+    command(cc::FLUSH_CONTEXT, "FlushContext", &[], NONE, context::flush_context),
+    command(cc::LOAD_EXTERNAL, "LoadExternal", &[], R_HANDLE, object::load_external).takes().gives(),
+    command(cc::MAKE_CREDENTIAL, "MakeCredential", &[plain(Object)], NONE, object::make_credential).takes().gives(),
+    command(cc::POLICY_AUTHORIZE, "PolicyAuthorize", &[plain(Policy)], NONE, policy_auth::policy_authorize).takes(),
+    command(cc::POLICY_AUTH_VALUE, "PolicyAuthValue", &[plain(Policy)], NONE, policy::policy_auth_value),
+    command(cc::POLICY_COMMAND_CODE, "PolicyCommandCode", &[plain(Policy)], NONE, policy::policy_command_code),
+    command(cc::POLICY_COUNTER_TIMER, "PolicyCounterTimer", &[plain(Policy)], NONE, policy::policy_counter_timer)
+        .takes(),
+    command(cc::POLICY_CP_HASH, "PolicyCpHash", &[plain(Policy)], NONE, policy::policy_cp_hash).takes(),
+    command(cc::POLICY_LOCALITY, "PolicyLocality", &[plain(Policy)], NONE, policy::policy_locality),
+    command(cc::POLICY_NAME_HASH, "PolicyNameHash", &[plain(Policy)], NONE, policy::policy_name_hash).takes(),
+    command(cc::POLICY_OR, "PolicyOR", &[plain(Policy)], NONE, policy::policy_or),
+    command(cc::POLICY_TICKET, "PolicyTicket", &[plain(Policy)], NONE, policy_auth::policy_ticket).takes(),
+    command(cc::READ_PUBLIC, "ReadPublic", &[plain(Object)], NONE, object::read_public).gives(),
+    command(
+        cc::START_AUTH_SESSION,
+        "StartAuthSession",
+        &[plain(ObjectOrNull), plain(EntityOrNull)],
+        R_HANDLE,
+        session::start_auth_session,
+    )
+    .takes()
+    .gives(),
+    command(cc::VERIFY_SIGNATURE, "VerifySignature", &[plain(Object)], NONE, sign::verify_signature).takes(),
+    command(cc::GET_CAPABILITY, "GetCapability", &[], NONE, capability::get_capability),
+    command(cc::GET_RANDOM, "GetRandom", &[], NONE, random::get_random).gives(),
+    command(cc::GET_TEST_RESULT, "GetTestResult", &[], NONE, selftest::get_test_result).gives(),
+    command(cc::HASH, "Hash", &[], NONE, hash::hash).takes().gives(),
+    command(cc::PCR_READ, "PCR_Read", &[], NONE, pcr::read),
+    command(cc::POLICY_PCR, "PolicyPCR", &[plain(Policy)], NONE, policy::policy_pcr).takes(),
+    command(cc::POLICY_RESTART, "PolicyRestart", &[plain(Policy)], NONE, session::policy_restart),
+    command(cc::READ_CLOCK, "ReadClock", &[], NONE, clock::read_clock),
+    command(cc::PCR_EXTEND, "PCR_Extend", &[user(PcrOrNull)], NV, pcr::extend),
+    command(
+        cc::EVENT_SEQUENCE_COMPLETE,
+        "EventSequenceComplete",
+        &[user(PcrOrNull), user(Object)],
+        NV.with(FLUSHED),
+        hash::event_sequence_complete,
+    )
+    .takes(),
+    command(cc::HASH_SEQUENCE_START, "HashSequenceStart", &[], R_HANDLE, hash::hash_sequence_start).takes(),
+    command(cc::POLICY_GET_DIGEST, "PolicyGetDigest", &[plain(Policy)], NONE, policy::policy_get_digest).gives(),
+    command(cc::TEST_PARMS, "TestParms", &[], NONE, ecdh::test_parms),
+    command(cc::POLICY_PASSWORD, "PolicyPassword", &[plain(Policy)], NONE, policy::policy_password),
+    command(cc::POLICY_NV_WRITTEN, "PolicyNvWritten", &[plain(Policy)], NONE, policy::policy_nv_written),
+    command(cc::POLICY_TEMPLATE, "PolicyTemplate", &[plain(Policy)], NONE, policy::policy_template).takes(),
+    command(cc::CREATE_LOADED, "CreateLoaded", &[user(Parent)], R_HANDLE, object::create_loaded).takes().gives(),
+];
+
+/// The name of a command in Part 3, for people; `None` for a command that this TPM does not have.
+#[must_use]
+pub fn command_name(code: u32) -> Option<&'static str> {
+    find(code).map(|c| c.name)
+}
+
+/// The command of a code.
+pub(super) fn find(code: u32) -> Option<&'static Command> {
+    let at = COMMANDS.binary_search_by_key(&code, |c| c.code).ok()?;
+    COMMANDS.get(at)
+}
