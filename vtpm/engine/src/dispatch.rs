@@ -139,6 +139,7 @@ fn run(tpm: &mut Tpm, locality: u8, bytes: &[u8], w: &mut Writer) -> Result<(), 
         r = Reader::new(params);
     }
     reseed_if_due(tpm)?;
+    tpm.still_wanted()?;
 
     w.u16(if has_sessions { st::SESSIONS } else { st::NO_SESSIONS });
     w.u32(0);

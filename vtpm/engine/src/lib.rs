@@ -43,10 +43,10 @@ mod time;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use bulla_tpm_types::DigestValues;
+use bulla_tpm_types::{DigestValues, Rc, rc};
 
 pub use dispatch::{MAX_COMMAND_SIZE, MAX_RESPONSE_SIZE};
-pub use platform::{Clock, Entropy, EntropyError};
+pub use platform::{Cancel, Clock, Entropy, EntropyError};
 pub use table::command_name;
 
 use context::Epochs;
@@ -63,6 +63,7 @@ use time::TpmTime;
 pub struct Tpm {
     entropy: Box<dyn Entropy>,
     clock: Box<dyn Clock>,
+    cancel: Option<Box<dyn Cancel>>,
     random: Drbg,
     mode: Mode,
     tests: SelfTests,
@@ -131,6 +132,7 @@ impl Tpm {
         let mut tpm = Self {
             entropy,
             clock,
+            cancel: None,
             random,
             mode: if healthy { Mode::Off } else { Mode::Failed },
             tests: SelfTests::default(),
@@ -225,6 +227,19 @@ impl Tpm {
             self.pcrs.extend(pcr::DRTM_PCR, &digests);
         }
         digests
+    }
+
+    /// Whom to ask, during a long command, whether it is still wanted; nobody unless this is called.
+    pub fn set_cancel(&mut self, cancel: Box<dyn Cancel>) {
+        self.cancel = Some(cancel);
+    }
+
+    /// For the steps of what takes long: `TPM_RC_CANCELED` once the platform no longer wants the command.
+    fn still_wanted(&self) -> Result<(), Rc> {
+        match &self.cancel {
+            Some(cancel) if cancel.wanted() => Err(rc::CANCELED),
+            _ => Ok(()),
+        }
     }
 
     /// Brings Clock, Time and the recovery of failed authorizations up to now.

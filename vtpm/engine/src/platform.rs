@@ -1,5 +1,8 @@
 //! What the TPM asks of its platform.
 
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+
 /// The source of entropy failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the source of entropy failed")]
@@ -18,4 +21,20 @@ pub trait Entropy: Send {
 pub trait Clock: Send {
     /// Milliseconds since any fixed moment. A clock that goes backwards is taken to stand still.
     fn now_ms(&self) -> u64;
+}
+
+/// The platform's wish that the command under way be given up, as the cancel bit of a TPM's interface expresses it
+/// (PTP 1.05: `commandCancel` of TPM_STS_x, TPM_CRB_CTRL_CANCEL_x).
+///
+/// The engine asks between the steps of what takes long, such as the search for a prime; a command that is given up
+/// answers TPM_RC_CANCELED and has changed nothing. Who sets the wish takes it back before the next command.
+pub trait Cancel: Send {
+    /// Whether the command under way should end.
+    fn wanted(&self) -> bool;
+}
+
+impl Cancel for Arc<AtomicBool> {
+    fn wanted(&self) -> bool {
+        self.load(Ordering::Relaxed)
+    }
 }
