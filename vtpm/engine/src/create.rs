@@ -3,13 +3,13 @@
 
 use bulla_tpm_types::{
     AsymScheme, CreationData, Data, Digest, EccParms, Handle, HashAlg, KdfScheme, KeyedHashScheme, Locality, Marshal,
-    Name, ObjectAttributes, PcrSelectionList, Public, PublicKind, Rc, Symmetric, TkCreation, alg, ecc, hash, rc, st,
+    Name, ObjectAttributes, PcrSelectionList, Public, PublicKind, Rc, Symmetric, TkCreation, alg, hash, rc, st,
 };
 
 use super::Tpm;
 use super::crypto::hmac;
 use super::drbg::Drbg;
-use super::ecc as p256;
+use super::ecc::PrivateKey;
 use super::object::{Material, Private};
 use super::pcr::Pcrs;
 use super::secret::{INTEGRITY_HASH, Secret};
@@ -22,7 +22,6 @@ pub(super) fn check_template(public: &Public, parent: Option<&Public>, data_give
     let name_alg = public.name_alg.ok_or(rc::HASH)?;
     match &public.kind {
         PublicKind::Rsa { .. } => return Err(rc::TYPE),
-        PublicKind::Ecc { parms, .. } if parms.curve != ecc::NIST_P256 => return Err(rc::CURVE),
         _ => {}
     }
     check_attributes(public, parent, data_given)?;
@@ -137,9 +136,9 @@ pub(super) fn make(
         secret
     };
     let mut public = *template;
-    if let PublicKind::Ecc { unique, .. } = &mut public.kind {
-        let key = p256::generate(random).ok_or(rc::FAILURE)?;
-        *unique = p256::point_of(&key).ok_or(rc::FAILURE)?;
+    if let PublicKind::Ecc { parms, unique } = &mut public.kind {
+        let key = PrivateKey::generate(parms.curve, random).ok_or(rc::FAILURE)?;
+        *unique = key.point().ok_or(rc::FAILURE)?;
         let seed = if is_parent(template) { bytes(random, name_alg.size()) } else { Secret::default() };
         return Ok((public, Private { seed, material: Material::Ecc(key) }));
     }

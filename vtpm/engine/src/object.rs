@@ -4,8 +4,8 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
 use bulla_tpm_types::{Handle, Name, ObjectAttributes, Public, PublicKind, Rc, Symmetric, hash, ht, rc, rh};
-use p256::ecdsa::SigningKey;
 
+use super::ecc::PrivateKey;
 use super::secret::{AuthValue, Secret};
 use super::sequence::Sequence;
 
@@ -17,8 +17,8 @@ pub(super) const PERSISTENT: usize = 16;
 /// The part of a key's sensitive area that makes the key (Part 2, 12.3.2.3).
 #[derive(Clone)]
 pub(super) enum Material {
-    /// TPM_ALG_ECC: the private key on P-256, with its public point.
-    Ecc(SigningKey),
+    /// TPM_ALG_ECC: the private key, with its public point.
+    Ecc(PrivateKey),
     /// TPM_ALG_KEYEDHASH and TPM_ALG_SYMCIPHER: an HMAC key, sealed data, or a cipher's key.
     Data(Secret),
 }
@@ -67,8 +67,8 @@ impl Key {
         self.has(ObjectAttributes::SIGN)
     }
 
-    /// The private key, if this is a loaded pair on P-256.
-    pub(super) fn ecc(&self) -> Option<&SigningKey> {
+    /// The private key, if this is a loaded pair on a curve.
+    pub(super) fn ecc(&self) -> Option<&PrivateKey> {
         match self.private.as_ref()?.material {
             Material::Ecc(ref key) => Some(key),
             Material::Data(_) => None,

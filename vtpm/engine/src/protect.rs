@@ -3,12 +3,12 @@
 use alloc::vec::Vec;
 
 use bulla_tpm_types::{AlgId, Digest, Error, HashAlg, PublicKind, Rc, Reader, Writer, alg, rc};
-use p256::ecdsa::SigningKey;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::crypto::{AES_BLOCK, Direction, aes_cfb, hmac, kdfa};
 use super::drbg::Drbg;
+use super::ecc::PrivateKey;
 use super::object::{Material, Private, Protector};
 use super::secret::{AuthValue, Secret};
 
@@ -101,7 +101,7 @@ pub(super) fn put_sensitive(w: &mut Writer, kind: AlgId, auth: &AuthValue, priva
         w.tpm2b(auth.as_bytes());
         w.tpm2b(&private.seed);
         match &private.material {
-            Material::Ecc(key) => w.tpm2b(&Zeroizing::new(key.to_bytes())[..]),
+            Material::Ecc(key) => w.tpm2b(&key.to_bytes()),
             Material::Data(data) => w.tpm2b(data),
         }
     });
@@ -144,7 +144,9 @@ impl<'a> Sensitive<'a> {
             return Err(rc::KEY_SIZE);
         }
         let material = match kind {
-            PublicKind::Ecc { .. } => Material::Ecc(SigningKey::from_slice(self.value).map_err(|_| rc::KEY_SIZE)?),
+            PublicKind::Ecc { parms, .. } => {
+                Material::Ecc(PrivateKey::from_bytes(parms.curve, self.value).ok_or(rc::KEY_SIZE)?)
+            }
             PublicKind::SymCipher { sym: bulla_tpm_types::Symmetric::Aes { bits, .. }, .. }
                 if self.value.len() != usize::from(bits / 8) =>
             {

@@ -42,7 +42,7 @@ const ALGORITHMS: [(AlgId, u32); 15] = [
 ];
 
 /// The curves that keys can be on.
-const CURVES: [u16; 1] = [ecc::NIST_P256];
+const CURVES: [u16; 3] = [ecc::NIST_P256, ecc::NIST_P384, ecc::NIST_P521];
 
 /// The permanent handles, in ascending order.
 const PERMANENT: [Handle; 6] = [rh::OWNER, rh::NULL, rh::PW, rh::LOCKOUT, rh::ENDORSEMENT, rh::PLATFORM];

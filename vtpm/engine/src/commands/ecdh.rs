@@ -2,12 +2,12 @@
 
 use bulla_tpm_types::{
     AlgId, AsymScheme, EccParms, EccPoint, Error, ErrorKind, KeyedHashScheme, ObjectAttributes as A, PublicKind, Rc,
-    Reader, Symmetric, Unmarshal, alg, ecc as curves, rc,
+    Reader, Symmetric, Unmarshal, alg, rc,
 };
 
 use crate::Tpm;
 use crate::dispatch::Call;
-use crate::ecc;
+use crate::ecc::{self, PrivateKey};
 use crate::selftest::TestSet;
 
 /// TPM2_ECDH_KeyGen (14.4).
@@ -15,13 +15,12 @@ pub(crate) fn key_gen(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> 
     call.no_params()?;
     tpm.require(TestSet::DRBG | TestSet::ECDSA)?;
     let key = tpm.objects.key(call.handle(1)).map_err(|e| e.handle(1))?;
-    let PublicKind::Ecc { unique, .. } = &key.public.kind else {
+    let PublicKind::Ecc { parms, unique } = &key.public.kind else {
         return Err(rc::KEY.handle(1));
     };
-    let public = ecc::public_key(unique).ok_or(rc::KEY.handle(1))?;
-    let made = ecc::generate(&mut tpm.random)
-        .and_then(|private| Some((ecc::multiply(&private, &public)?, ecc::point_of(&private)?)));
-    let (z, point) = made.ok_or(rc::NO_RESULT)?;
+    let private = PrivateKey::generate(parms.curve, &mut tpm.random).ok_or(rc::NO_RESULT)?;
+    let z = private.multiply(unique).ok_or(rc::KEY.handle(1))?;
+    let point = private.point().ok_or(rc::NO_RESULT)?;
     let out = call.out();
     out.sized(|w| w.put(&z));
     out.sized(|w| w.put(&point));
@@ -43,9 +42,11 @@ pub(crate) fn z_gen(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     if !matches!(parms.scheme, AsymScheme::Ecdh(_) | AsymScheme::Null) {
         return Err(rc::SCHEME.handle(1));
     }
-    let public = ecc::public_key(&point).ok_or(rc::ECC_POINT.parameter(1))?;
+    if !ecc::is_on_curve(parms.curve, &point) {
+        return Err(rc::ECC_POINT.parameter(1));
+    }
     let private = key.ecc().ok_or(rc::KEY.handle(1))?;
-    let z = ecc::multiply(private, &public).ok_or(rc::ECC_POINT.parameter(1))?;
+    let z = private.multiply(&point).ok_or(rc::ECC_POINT.parameter(1))?;
     call.out().sized(|w| w.put(&z));
     Ok(())
 }
@@ -55,12 +56,7 @@ fn parms(r: &mut Reader<'_>) -> Result<(), Error> {
     let at = r.clone();
     match r.get::<AlgId>()? {
         alg::KEYEDHASH => r.get::<KeyedHashScheme>().map(drop),
-        alg::ECC => {
-            let at = r.clone();
-            let parms = r.get::<EccParms>()?;
-            let known = parms.curve == curves::NIST_P256;
-            if known { Ok(()) } else { Err(at.error(ErrorKind::Curve, "TPMI_ECC_CURVE")) }
-        }
+        alg::ECC => r.get::<EccParms>().map(drop),
         alg::SYMCIPHER => {
             let at = r.clone();
             match r.get::<Symmetric>()? {

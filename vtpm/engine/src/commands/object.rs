@@ -137,7 +137,7 @@ pub(crate) fn create(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
 /// Whether a public and a sensitive area belong together.
 fn is_bound(public: &Public, private: &Private) -> bool {
     match (&public.kind, &private.material, public.name_alg) {
-        (PublicKind::Ecc { unique, .. }, Material::Ecc(key), _) => ecc::point_of(key).as_ref() == Some(unique),
+        (PublicKind::Ecc { parms, unique }, Material::Ecc(key), _) => key.is_of(parms.curve, unique),
         (
             PublicKind::KeyedHash { unique, .. } | PublicKind::SymCipher { unique, .. },
             Material::Data(data),
@@ -209,10 +209,7 @@ pub(crate) fn load_external(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<()
         }
     }
     match &public.kind {
-        PublicKind::Ecc { parms, .. } if parms.curve != bulla_tpm_types::ecc::NIST_P256 => {
-            return Err(rc::CURVE.parameter(2));
-        }
-        PublicKind::Ecc { unique, .. } if ecc::public_key(unique).is_none() => {
+        PublicKind::Ecc { parms, unique } if !ecc::is_on_curve(parms.curve, unique) => {
             return Err(rc::ECC_POINT.parameter(2));
         }
         _ => {}

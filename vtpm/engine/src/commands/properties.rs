@@ -114,7 +114,7 @@ pub(super) fn all(tpm: &Tpm) -> impl Iterator<Item = (u32, u32)> + use<> {
         (pt::NV_COUNTERS, 0),
         (pt::NV_COUNTERS_AVAIL, 0),
         (pt::ALGORITHM_SET, 0),
-        (pt::LOADED_CURVES, 1),
+        (pt::LOADED_CURVES, 3),
         (pt::LOCKOUT_COUNTER, tpm.lockout.failed_tries()),
         (pt::MAX_AUTH_FAIL, MAX_TRIES),
         (pt::LOCKOUT_INTERVAL, RECOVERY_SECONDS),

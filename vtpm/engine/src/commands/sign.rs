@@ -1,11 +1,9 @@
 //! Signing and verification (Part 3, 20), and the choice of the scheme for all that signs.
 
 use bulla_tpm_types::{
-    AsymScheme, Digest, EccParameter, Error, ErrorKind, Ha, HashAlg, KeyedHashScheme, ObjectAttributes as A,
-    PublicKind, Rc, Reader, Signature, SignatureValue, rc, rh, st,
+    AsymScheme, Digest, Error, ErrorKind, Ha, HashAlg, KeyedHashScheme, ObjectAttributes as A, PublicKind, Rc, Reader,
+    Signature, SignatureValue, rc, rh, st,
 };
-use p256::ecdsa::VerifyingKey;
-use p256::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
 use subtle::ConstantTimeEq;
 
 use super::policy_auth::Ticket;
@@ -81,10 +79,8 @@ pub(super) fn select(key: &Key, wanted: Option<SigScheme>) -> Option<SigScheme> 
 pub(super) fn sign(key: &Key, scheme: SigScheme, digest: &[u8]) -> Option<Signature> {
     match scheme {
         SigScheme::Ecdsa(hash) => {
-            let signature: p256::ecdsa::Signature = key.ecc()?.sign_prehash(digest).ok()?;
-            let (r, s) = signature.split_bytes();
-            let value = SignatureValue::Ecdsa { r: EccParameter::new(&r)?, s: EccParameter::new(&s)? };
-            Some(Signature::Signed { hash, value })
+            let (r, s) = key.ecc()?.sign(digest)?;
+            Some(Signature::Signed { hash, value: SignatureValue::Ecdsa { r, s } })
         }
         SigScheme::Hmac(hash) => Some(Signature::Hmac(hmac(hash, key.data()?, &[digest]))),
     }
@@ -123,10 +119,8 @@ pub(super) fn verify(key: &Key, digest: &Ha, signature: &Signature) -> Result<()
     };
     select(key, Some(wanted)).ok_or(rc::SCHEME)?;
     let good = match (signature, &key.public.kind) {
-        (Signature::Signed { value: SignatureValue::Ecdsa { r, s }, .. }, PublicKind::Ecc { unique, .. }) => {
-            let public = ecc::public_key(unique).ok_or(rc::SIGNATURE)?;
-            let parsed = ecc::signature(r, s).ok_or(rc::SIGNATURE)?;
-            VerifyingKey::from(public).verify_prehash(digest.as_bytes(), &parsed).is_ok()
+        (Signature::Signed { value: SignatureValue::Ecdsa { r, s }, .. }, PublicKind::Ecc { parms, unique }) => {
+            ecc::verify(parms.curve, unique, digest.as_bytes(), r, s)
         }
         (Signature::Hmac(mac), PublicKind::KeyedHash { .. }) => {
             let own = hmac(mac.alg(), key.data().ok_or(rc::HANDLE)?, &[digest.as_bytes()]);

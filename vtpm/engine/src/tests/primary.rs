@@ -3,7 +3,7 @@
 use bulla_tpm_types::command::Builder;
 use bulla_tpm_types::{
     AsymScheme, AuthCommand, Data, Handle, HashAlg, KdfScheme, Marshal, ObjectAttributes as A, PcrSelection,
-    PcrSelectionList, Public, PublicKind, Rc, SensitiveCreate, StartupType, Symmetric, alg, cc, command, ecc, hash, rc,
+    PcrSelectionList, Public, PublicKind, Rc, SensitiveCreate, StartupType, Symmetric, alg, cc, command, hash, rc,
     response, rh, templates,
 };
 
@@ -123,7 +123,7 @@ fn templates_that_make_no_sense_are_refused() {
     refused(with(ak, A::from_bits(1 << 31 | ak.attributes.bits())), rc::RESERVED_BITS);
     refused(Public { name_alg: None, ..ak }, rc::HASH);
     refused(Public { auth_policy: bulla_tpm_types::Digest::zeros(31).expect("fits"), ..ak }, rc::SIZE);
-    refused(parms(ak, &|p| p.curve = ecc::NIST_P384), rc::CURVE);
+    refused(parms(ak, &|p| p.curve = 0x10), rc::CURVE);
     refused(parms(ak, &|p| p.symmetric = Symmetric::AES_128_CFB), rc::SYMMETRIC);
     refused(parms(ek, &|p| p.symmetric = Symmetric::Null), rc::SYMMETRIC);
     refused(parms(ek, &|p| p.symmetric = Symmetric::Aes { bits: 128, mode: alg::CBC }), rc::MODE);

@@ -1,0 +1,103 @@
+//! The arithmetic that is the same on every curve.
+
+use bulla_tpm_types::{EccParameter, EccPoint};
+use ecdsa::elliptic_curve::point::{AffineCoordinates, AffinePoint, ProjectivePoint};
+use ecdsa::elliptic_curve::sec1::{FromSec1Point, ModulusSize, ToSec1Point};
+use ecdsa::elliptic_curve::{Curve, CurveArithmetic, FieldBytes, Group as _};
+use ecdsa::hazmat::verify_prehashed;
+use ecdsa::signature::hazmat::PrehashSigner;
+use ecdsa::{DigestAlgorithm, EcdsaCurve, Signature, SigningKey};
+use p256::NistP256;
+use p384::NistP384;
+use p521::NistP521;
+use zeroize::Zeroizing;
+
+use crate::drbg::Drbg;
+
+/// A curve that keys can be on.
+pub(super) trait Group:
+    EcdsaCurve
+    + DigestAlgorithm
+    + CurveArithmetic<AffinePoint: FromSec1Point<Self> + ToSec1Point<Self>>
+    + Curve<FieldBytesSize: ModulusSize>
+{
+    /// The bits of the first octet that a number below the order can have.
+    const FIRST_OCTET: u8 = 0xff;
+}
+
+impl Group for NistP256 {}
+
+impl Group for NistP384 {}
+
+impl Group for NistP521 {
+    const FIRST_OCTET: u8 = 0x01;
+}
+
+/// A number as long as the curve's: leading zeros are there or not.
+pub(super) fn padded<C: Group>(number: &[u8]) -> Option<FieldBytes<C>> {
+    let mut field = FieldBytes::<C>::default();
+    let first = number.iter().position(|b| *b != 0).unwrap_or(number.len());
+    let number = number.get(first..)?;
+    let start = field.len().checked_sub(number.len())?;
+    field.get_mut(start..)?.copy_from_slice(number);
+    Some(field)
+}
+
+/// A private key from a generator: its first output that is in [1, n-1] (FIPS 186-5, A.2.2). An output has as many
+/// octets as the order; the bits above the order's highest, which only P-521 has (seven), are cleared before it is
+/// looked at. This is frozen, as primary keys come of it. `None` cannot happen short of a defect.
+pub(super) fn generate<C: Group>(random: &mut Drbg) -> Option<SigningKey<C>> {
+    /// Each candidate fails with a chance of at most 2^-32.
+    const CANDIDATES: usize = 16;
+    let mut candidate = Zeroizing::new(FieldBytes::<C>::default());
+    (0..CANDIDATES).find_map(|_| {
+        random.generate(&mut candidate);
+        if let Some(first) = candidate.first_mut() {
+            *first &= C::FIRST_OCTET;
+        }
+        SigningKey::from_bytes(&candidate).ok()
+    })
+}
+
+/// A private key in octets; `None` when it is not in [1, n-1].
+pub(super) fn private<C: Group>(number: &[u8]) -> Option<SigningKey<C>> {
+    SigningKey::from_bytes(&*Zeroizing::new(padded::<C>(number)?)).ok()
+}
+
+/// A point of its coordinates; `None` when it is not on the curve.
+pub(super) fn point<C: Group>(point: &EccPoint) -> Option<AffinePoint<C>> {
+    AffinePoint::<C>::from_coordinates(&padded::<C>(&point.x)?, &padded::<C>(&point.y)?).into_option()
+}
+
+/// The coordinates of a point, in their full length; `None` at infinity.
+pub(super) fn coordinates<C: Group>(point: ProjectivePoint<C>) -> Option<EccPoint> {
+    if point.is_identity().into() {
+        return None;
+    }
+    let affine: AffinePoint<C> = point.into();
+    Some(EccPoint { x: EccParameter::new(&affine.x())?, y: EccParameter::new(&affine.y())? })
+}
+
+/// The public point of a private key.
+pub(super) fn public<C: Group>(key: &SigningKey<C>) -> Option<EccPoint> {
+    coordinates::<C>((*key.verifying_key().as_affine()).into())
+}
+
+/// The product of a private key and a point: Z of ECDH (SP 800-56A, 5.7.1.2). The cofactors are 1.
+pub(super) fn multiply<C: Group>(key: &SigningKey<C>, by: &EccPoint) -> Option<EccPoint> {
+    coordinates::<C>(ProjectivePoint::<C>::from(point::<C>(by)?) * **key.as_nonzero_scalar())
+}
+
+/// Signs a digest with ECDSA (FIPS 186-5, 6.4.1), with the nonce of RFC 6979 and the hash algorithm that has the
+/// curve's strength. Answers r and s.
+pub(super) fn sign<C: Group>(key: &SigningKey<C>, digest: &[u8]) -> Option<(EccParameter, EccParameter)> {
+    let signature: Signature<C> = key.sign_prehash(digest).ok()?;
+    let (r, s) = signature.split_bytes();
+    Some((EccParameter::new(&r)?, EccParameter::new(&s)?))
+}
+
+/// Verifies an ECDSA signature of a digest (FIPS 186-5, 6.4.2).
+pub(super) fn verify<C: Group>(key: &EccPoint, digest: &[u8], r: &[u8], s: &[u8]) -> Option<()> {
+    let signature = Signature::<C>::from_scalars(padded::<C>(r)?, padded::<C>(s)?).ok()?;
+    verify_prehashed::<C>(&point::<C>(key)?.into(), digest, &signature).ok()
+}

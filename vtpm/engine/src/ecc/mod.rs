@@ -1,0 +1,135 @@
+//! Keys and points on elliptic curves (Part 1, Annex C).
+//!
+//! A curve is named by its TPM_ECC_CURVE; what does not know a curve answers `None` or false. Numbers and coordinates
+//! are accepted with and without their leading zeros, and given in their full length.
+
+mod group;
+mod share;
+
+use alloc::vec::Vec;
+
+use bulla_tpm_types::{EccParameter, EccPoint, ecc};
+use ecdsa::SigningKey;
+use p256::NistP256;
+use p384::NistP384;
+use p521::NistP521;
+use zeroize::Zeroizing;
+
+pub(crate) use share::{Purpose, open, share};
+
+use super::drbg::Drbg;
+
+/// A private key, with its public point. It is zeroized when it is dropped.
+#[derive(Clone)]
+pub(crate) enum PrivateKey {
+    /// On TPM_ECC_NIST_P256.
+    P256(SigningKey<NistP256>),
+    /// On TPM_ECC_NIST_P384.
+    P384(SigningKey<NistP384>),
+    /// On TPM_ECC_NIST_P521.
+    P521(SigningKey<NistP521>),
+}
+
+/// Does the same with a key of any curve.
+macro_rules! with_key {
+    ($private:expr, $key:ident => $does:expr) => {
+        match $private {
+            PrivateKey::P256($key) => $does,
+            PrivateKey::P384($key) => $does,
+            PrivateKey::P521($key) => $does,
+        }
+    };
+}
+
+/// Does the same on the curve of this identifier; `None` when there is no such curve.
+macro_rules! on_curve {
+    ($id:expr, $curve:ident => $does:expr) => {
+        match $id {
+            ecc::NIST_P256 => {
+                type $curve = NistP256;
+                $does
+            }
+            ecc::NIST_P384 => {
+                type $curve = NistP384;
+                $does
+            }
+            ecc::NIST_P521 => {
+                type $curve = NistP521;
+                $does
+            }
+            _ => None,
+        }
+    };
+}
+
+impl PrivateKey {
+    /// A private key from a generator, by the frozen rule of [`group::generate`].
+    pub(crate) fn generate(curve: u16, random: &mut Drbg) -> Option<Self> {
+        match curve {
+            ecc::NIST_P256 => group::generate(random).map(Self::P256),
+            ecc::NIST_P384 => group::generate(random).map(Self::P384),
+            ecc::NIST_P521 => group::generate(random).map(Self::P521),
+            _ => None,
+        }
+    }
+
+    /// A private key in octets; `None` when it is not in [1, n-1].
+    pub(crate) fn from_bytes(curve: u16, number: &[u8]) -> Option<Self> {
+        match curve {
+            ecc::NIST_P256 => group::private(number).map(Self::P256),
+            ecc::NIST_P384 => group::private(number).map(Self::P384),
+            ecc::NIST_P521 => group::private(number).map(Self::P521),
+            _ => None,
+        }
+    }
+
+    /// The key in octets, in its full length.
+    pub(crate) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        with_key!(self, key => Zeroizing::new(Zeroizing::new(key.to_bytes()).to_vec()))
+    }
+
+    /// The public point.
+    pub(crate) fn point(&self) -> Option<EccPoint> {
+        with_key!(self, key => group::public(key))
+    }
+
+    /// Whether this is the key's public point.
+    pub(crate) fn is_of(&self, curve: u16, point: &EccPoint) -> bool {
+        self.curve() == curve && self.point().is_some_and(|own| full(curve, point) == Some(own))
+    }
+
+    /// The curve.
+    pub(crate) fn curve(&self) -> u16 {
+        match self {
+            Self::P256(_) => ecc::NIST_P256,
+            Self::P384(_) => ecc::NIST_P384,
+            Self::P521(_) => ecc::NIST_P521,
+        }
+    }
+
+    /// The product of the key and a point: Z of ECDH; `None` when the point is not on the key's curve.
+    pub(crate) fn multiply(&self, point: &EccPoint) -> Option<EccPoint> {
+        with_key!(self, key => group::multiply(key, point))
+    }
+
+    /// An ECDSA signature of a digest of any length: r and s.
+    pub(crate) fn sign(&self, digest: &[u8]) -> Option<(EccParameter, EccParameter)> {
+        with_key!(self, key => group::sign(key, digest))
+    }
+}
+
+/// Whether a point is on a curve.
+pub(crate) fn is_on_curve(curve: u16, point: &EccPoint) -> bool {
+    on_curve!(curve, C => group::point::<C>(point).map(drop)).is_some()
+}
+
+/// A point with its coordinates in their full length; `None` when they are longer than the curve's.
+pub(crate) fn full(curve: u16, point: &EccPoint) -> Option<EccPoint> {
+    let full = |c: &EccParameter| on_curve!(curve, C => EccParameter::new(&group::padded::<C>(c)?));
+    Some(EccPoint { x: full(&point.x)?, y: full(&point.y)? })
+}
+
+/// Whether r and s are an ECDSA signature of a digest by the owner of a public point.
+pub(crate) fn verify(curve: u16, key: &EccPoint, digest: &[u8], r: &EccParameter, s: &EccParameter) -> bool {
+    on_curve!(curve, C => group::verify::<C>(key, digest, r, s)).is_some()
+}
