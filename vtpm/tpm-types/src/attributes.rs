@@ -169,3 +169,50 @@ bits! {
     /// The command is vendor-specific.
     V = 1 << 29;
 }
+
+bits! {
+    /// TPMA_NV (Part 2, 13.4), with the type of the index in bits 4 to 7: see [`crate::NvKind`].
+    NvAttributes: u32, u32, "TPMA_NV", reserved = 0x01f0_0300;
+    /// platformAuth or platformPolicy may write.
+    PP_WRITE = 1;
+    /// ownerAuth or ownerPolicy may write.
+    OWNER_WRITE = 1 << 1;
+    /// The index's authValue may authorize writing.
+    AUTH_WRITE = 1 << 2;
+    /// The index's authPolicy may authorize writing.
+    POLICY_WRITE = 1 << 3;
+    /// The index goes only by TPM2_NV_UndefineSpaceSpecial.
+    POLICY_DELETE = 1 << 10;
+    /// The index is locked for writing.
+    WRITE_LOCKED = 1 << 11;
+    /// The index is written as a whole.
+    WRITE_ALL = 1 << 12;
+    /// TPM2_NV_WriteLock locks the index for good.
+    WRITE_DEFINE = 1 << 13;
+    /// TPM2_NV_WriteLock locks the index until the next TPM Reset or Restart.
+    WRITE_ST_CLEAR = 1 << 14;
+    /// TPM2_NV_GlobalWriteLock locks the index.
+    GLOBAL_LOCK = 1 << 15;
+    /// platformAuth or platformPolicy may read.
+    PP_READ = 1 << 16;
+    /// ownerAuth or ownerPolicy may read.
+    OWNER_READ = 1 << 17;
+    /// The index's authValue may authorize reading.
+    AUTH_READ = 1 << 18;
+    /// The index's authPolicy may authorize reading.
+    POLICY_READ = 1 << 19;
+    /// Not subject to dictionary attack protection.
+    NO_DA = 1 << 25;
+    /// The data need to be stored only at an orderly shutdown.
+    ORDERLY = 1 << 26;
+    /// The index is not written any more after a TPM Reset or Restart.
+    CLEAR_ST_CLEAR = 1 << 27;
+    /// The index is locked for reading.
+    READ_LOCKED = 1 << 28;
+    /// The index has been written.
+    WRITTEN = 1 << 29;
+    /// The platform has defined the index.
+    PLATFORM_CREATE = 1 << 30;
+    /// TPM2_NV_ReadLock locks the index until the next TPM Reset or Restart.
+    READ_ST_CLEAR = 1 << 31;
+}

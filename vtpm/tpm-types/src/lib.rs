@@ -22,6 +22,7 @@ mod error;
 pub mod eventlog;
 #[cfg(feature = "hash")]
 pub mod hash;
+mod nv;
 mod pcr;
 mod public;
 pub mod response;
@@ -31,12 +32,13 @@ mod signature;
 pub mod templates;
 
 pub use attest::{Attest, Attested, ClockInfo, CreationData, TimeInfo};
-pub use attributes::{CommandAttributes, Locality, ObjectAttributes, SessionAttributes};
+pub use attributes::{CommandAttributes, Locality, NvAttributes, ObjectAttributes, SessionAttributes};
 pub use buffers::{Auth, Data, Digest, EccParameter, Ha, List, Name, Nonce, PublicKeyRsa, Tpm2b};
 pub use codec::{Marshal, Reader, Unmarshal, Writer};
 pub use constants::{AlgId, Handle, HashAlg, Rc, StartupType, alg, cap, cc, ecc, ht, pt, pt_pcr, rc, rh, st};
 pub use context::Context;
 pub use error::{Error, ErrorKind};
+pub use nv::{MAX_NV_BUFFER_SIZE, NvKind, NvPin, NvPublic};
 pub use pcr::{DigestValues, IMPLEMENTATION_PCR, PCR_SELECT_SIZE, PcrSelection, PcrSelectionList};
 pub use public::{EccParms, EccPoint, Public, PublicKind, RsaParms};
 pub use schemes::{AsymScheme, KdfScheme, KeyedHashScheme, SessionSymmetric, Symmetric};

@@ -257,6 +257,11 @@ pub mod rc {
     pub const COMMAND_CODE: Rc = Rc(VER1 + 0x43);
     pub const AUTHSIZE: Rc = Rc(VER1 + 0x44);
     pub const AUTH_CONTEXT: Rc = Rc(VER1 + 0x45);
+    pub const NV_RANGE: Rc = Rc(VER1 + 0x46);
+    pub const NV_SIZE: Rc = Rc(VER1 + 0x47);
+    pub const NV_LOCKED: Rc = Rc(VER1 + 0x48);
+    pub const NV_AUTHORIZATION: Rc = Rc(VER1 + 0x49);
+    pub const NV_UNINITIALIZED: Rc = Rc(VER1 + 0x4a);
     pub const NV_SPACE: Rc = Rc(VER1 + 0x4b);
     pub const NV_DEFINED: Rc = Rc(VER1 + 0x4c);
     pub const CPHASH: Rc = Rc(VER1 + 0x51);
