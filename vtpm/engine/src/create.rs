@@ -90,6 +90,8 @@ pub(super) fn check_public(public: &Public) -> Result<(), Rc> {
             if fits { Ok(()) } else { Err(rc::SCHEME) }
         }
         PublicKind::SymCipher { sym, .. } => match sym {
+            // What authenticates messages does not decrypt any.
+            Symmetric::Aes { mode: alg::CMAC, .. } if decrypt => Err(rc::SCHEME),
             // A parent protects its children in CFB mode.
             Symmetric::Aes { mode, .. } if !(restricted && decrypt) || *mode == alg::CFB => Ok(()),
             Symmetric::Aes { .. } => Err(rc::MODE),

@@ -15,6 +15,7 @@
 extern crate alloc;
 
 mod auth;
+mod cipher;
 mod commands;
 mod context;
 mod create;

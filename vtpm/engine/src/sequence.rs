@@ -3,9 +3,10 @@
 use alloc::vec::Vec;
 
 use bulla_tpm_types::hash::Hasher;
-use bulla_tpm_types::{Error, ErrorKind, Ha, HashAlg, Reader, Writer};
+use bulla_tpm_types::{Digest, Error, ErrorKind, Ha, HashAlg, Reader, Writer};
 use zeroize::Zeroizing;
 
+use super::cipher::Cmac;
 use super::pcr::HashSequence;
 
 /// The largest block of a hash algorithm: SHA-512's.
@@ -62,8 +63,10 @@ pub(super) enum SequenceKind {
     Hash(Hasher),
     /// One digest for each bank: HashSequenceStart with TPM_ALG_NULL.
     Event(HashSequence),
-    /// HMAC_Start.
+    /// MAC_Start with an HMAC key.
     Hmac(HmacSequence),
+    /// MAC_Start with a cipher's key.
+    Cmac(Cmac),
 }
 
 /// A sequence object.
@@ -88,6 +91,11 @@ impl Sequence {
         Self { kind: SequenceKind::Hmac(HmacSequence::new(alg, key)), ticket_safe: None }
     }
 
+    /// Begins a CMAC sequence; `None` for a key that is not one of AES.
+    pub(super) fn cmac(key: &[u8]) -> Option<Self> {
+        Some(Self { kind: SequenceKind::Cmac(Cmac::new(key)?), ticket_safe: None })
+    }
+
     /// Adds data.
     pub(super) fn update(&mut self, data: &[u8]) {
         if self.ticket_safe.is_none() && !data.is_empty() {
@@ -97,14 +105,16 @@ impl Sequence {
             SequenceKind::Hash(h) => h.update(data),
             SequenceKind::Event(h) => h.update(data),
             SequenceKind::Hmac(h) => h.inner.update(data),
+            SequenceKind::Cmac(c) => c.update(data),
         }
     }
 
-    /// The digest and whether it may get a ticket, which an HMAC does not; `None` for an event sequence.
-    pub(super) fn finish(self) -> Option<(Ha, bool)> {
+    /// The digest and whether it may get a ticket, which a MAC does not; `None` for an event sequence.
+    pub(super) fn finish(self) -> Option<(Digest, bool)> {
         match self.kind {
-            SequenceKind::Hash(h) => Some((h.finish(), self.ticket_safe.unwrap_or(false))),
-            SequenceKind::Hmac(h) => Some((h.finish(), false)),
+            SequenceKind::Hash(h) => Some((h.finish().digest(), self.ticket_safe.unwrap_or(false))),
+            SequenceKind::Hmac(h) => Some((h.finish().digest(), false)),
+            SequenceKind::Cmac(c) => Some((c.finish(), false)),
             SequenceKind::Event(_) => None,
         }
     }
@@ -130,6 +140,10 @@ impl Sequence {
                 h.inner.save(w);
                 w.bytes(&*h.key);
             }
+            SequenceKind::Cmac(c) => {
+                w.u8(3);
+                c.save(w);
+            }
         }
     }
 
@@ -151,6 +165,7 @@ impl Sequence {
                 key.copy_from_slice(r.take(MAX_BLOCK, "HMAC key")?);
                 SequenceKind::Hmac(HmacSequence { inner, key })
             }
+            3 => SequenceKind::Cmac(Cmac::restore(r)?),
             _ => return Err(at.error(ErrorKind::Value, "sequence")),
         };
         Ok(Self { kind, ticket_safe })
@@ -180,7 +195,7 @@ mod tests {
                 let mut restored = Sequence::restore(&mut Reader::new(&saved)).expect("what was saved");
                 restored.update(b"for nothing?");
                 let want = hmac(alg, key, &[b"what do ya want for nothing?"]);
-                assert_eq!(restored.finish(), Some((want, false)));
+                assert_eq!(restored.finish(), Some((want.digest(), false)));
             }
         }
     }

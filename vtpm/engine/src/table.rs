@@ -6,7 +6,7 @@ use super::Tpm;
 use super::auth::Role;
 use super::commands::{
     attest, capability, clock, context, ecdh, hash, hierarchy, lifecycle, object, pcr, policy, policy_auth, primary,
-    random, selftest, session, sign,
+    random, selftest, session, sign, symmetric,
 };
 use super::dispatch::Call;
 use super::object::SLOTS;
@@ -61,7 +61,13 @@ pub(super) enum HandleKind {
     Endorsement,
     /// TPMI_RH_PROVISION.
     Provision,
-    /// TPMI_DH_ENTITY, as far as there are entities: no NV Indexes.
+    /// TPMI_RH_PLATFORM.
+    Platform,
+    /// TPMI_RH_NV_INDEX.
+    NvIndex,
+    /// TPMI_RH_NV_AUTH.
+    NvAuth,
+    /// TPMI_DH_ENTITY.
     Entity,
     /// TPMI_DH_ENTITY+.
     EntityOrNull,
@@ -86,6 +92,9 @@ impl HandleKind {
             Self::Lockout => handle == rh::LOCKOUT,
             Self::Endorsement => handle == rh::ENDORSEMENT,
             Self::Provision => matches!(handle, rh::OWNER | rh::PLATFORM),
+            Self::Platform => handle == rh::PLATFORM,
+            Self::NvIndex => handle.handle_type() == ht::NV_INDEX,
+            Self::NvAuth => matches!(handle, rh::OWNER | rh::PLATFORM) || handle.handle_type() == ht::NV_INDEX,
             Self::Entity => is_entity(handle),
             Self::EntityOrNull => is_entity(handle) || handle == rh::NULL,
             Self::Policy => handle.handle_type() == ht::POLICY_SESSION,
@@ -112,7 +121,7 @@ pub(super) fn is_transient(handle: Handle) -> bool {
 /// TPMI_DH_ENTITY (Part 2, 9.5).
 fn is_entity(handle: Handle) -> bool {
     let permanent = matches!(handle, rh::OWNER | rh::ENDORSEMENT | rh::PLATFORM | rh::LOCKOUT);
-    permanent || is_object(handle) || handle.0 < IMPLEMENTATION_PCR
+    permanent || is_object(handle) || handle.0 < IMPLEMENTATION_PCR || handle.handle_type() == ht::NV_INDEX
 }
 
 /// TPMI_RH_HIERARCHY+ (Part 2, 9.13).
@@ -127,6 +136,7 @@ pub(super) fn check_loaded(tpm: &Tpm, handle: Handle, number: u32) -> Result<(),
         ht::HMAC_SESSION | ht::POLICY_SESSION if tpm.sessions.get(handle).is_none() => {
             Err(Rc(rc::REFERENCE_H0.0 + number - 1))
         }
+        ht::NV_INDEX if !tpm.nv_is_accessible(handle) => Err(rc::HANDLE.handle(number as usize)),
         ht::PERSISTENT if tpm.objects.get(handle).is_none() => Err(rc::HANDLE.handle(number as usize)),
         _ => Ok(()),
     }
@@ -272,10 +282,10 @@ pub(crate) static COMMANDS: &[Command] = &[
         .gives(),
     command(cc::CREATE, "Create", &[user(Object)], NONE, object::create).takes().gives(),
     command(cc::ECDH_ZGEN, "ECDH_ZGen", &[user(Object)], NONE, ecdh::z_gen).takes().gives(),
-    command(cc::HMAC, "HMAC", &[user(Object)], NONE, hash::hmac_data).takes().gives(),
+    command(cc::HMAC, "HMAC", &[user(Object)], NONE, hash::mac).takes().gives(),
     command(cc::LOAD, "Load", &[user(Object)], R_HANDLE, object::load).takes().gives(),
     command(cc::QUOTE, "Quote", &[user(ObjectOrNull)], NONE, attest::quote).takes().gives(),
-    command(cc::HMAC_START, "HMAC_Start", &[user(Object)], R_HANDLE, hash::hmac_start).takes(),
+    command(cc::HMAC_START, "HMAC_Start", &[user(Object)], R_HANDLE, hash::mac_start).takes(),
     command(cc::SEQUENCE_UPDATE, "SequenceUpdate", &[user(Object)], NONE, hash::sequence_update).takes(),
     command(cc::SIGN, "Sign", &[user(Object)], NONE, sign::sign_digest).takes(),
     command(cc::UNSEAL, "Unseal", &[user(Object)], NONE, object::unseal).gives(),
@@ -285,6 +295,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(cc::CONTEXT_LOAD, "ContextLoad", &[], R_HANDLE, context::context_load),
     command(cc::CONTEXT_SAVE, "ContextSave", &[plain(Context)], NONE, context::context_save),
     command(cc::ECDH_KEY_GEN, "ECDH_KeyGen", &[plain(Object)], NONE, ecdh::key_gen).gives(),
+    command(cc::ENCRYPT_DECRYPT, "EncryptDecrypt", &[user(Object)], NONE, symmetric::encrypt_decrypt).gives(),
     command(cc::FLUSH_CONTEXT, "FlushContext", &[], NONE, context::flush_context),
     command(cc::LOAD_EXTERNAL, "LoadExternal", &[], R_HANDLE, object::load_external).takes().gives(),
     command(cc::MAKE_CREDENTIAL, "MakeCredential", &[plain(Object)], NONE, object::make_credential).takes().gives(),
@@ -333,6 +344,9 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(cc::POLICY_NV_WRITTEN, "PolicyNvWritten", &[plain(Policy)], NONE, policy::policy_nv_written),
     command(cc::POLICY_TEMPLATE, "PolicyTemplate", &[plain(Policy)], NONE, policy::policy_template).takes(),
     command(cc::CREATE_LOADED, "CreateLoaded", &[user(Parent)], R_HANDLE, object::create_loaded).takes().gives(),
+    command(cc::ENCRYPT_DECRYPT_2, "EncryptDecrypt2", &[user(Object)], NONE, symmetric::encrypt_decrypt_2)
+        .takes()
+        .gives(),
 ];
 
 /// The name of a command in Part 3, for people; `None` for a command that this TPM does not have.

@@ -50,7 +50,7 @@ impl<'a> Unmarshal<'a> for Symmetric {
                 }
                 let at = r.clone();
                 let mode = r.get::<AlgId>()?;
-                if !matches!(mode, alg::CTR | alg::OFB | alg::CBC | alg::CFB | alg::ECB | alg::NULL) {
+                if !matches!(mode, alg::CMAC | alg::CTR | alg::OFB | alg::CBC | alg::CFB | alg::ECB | alg::NULL) {
                     return Err(at.error(ErrorKind::Mode, "TPMI_ALG_SYM_MODE"));
                 }
                 Ok(Self::Aes { bits, mode })

@@ -23,7 +23,7 @@ const ENCRYPTING: u32 = 1 << 9;
 const METHOD: u32 = 1 << 10;
 
 /// The algorithms that a client can use or name, in ascending order.
-const ALGORITHMS: [(AlgId, u32); 15] = [
+const ALGORITHMS: [(AlgId, u32); 20] = [
     (alg::SHA1, HASH),
     (alg::HMAC, HASH | SIGNING),
     (alg::AES, SYMMETRIC),
@@ -38,7 +38,12 @@ const ALGORITHMS: [(AlgId, u32); 15] = [
     (alg::KDF1_SP800_108, HASH | METHOD),
     (alg::ECC, ASYMMETRIC | OBJECT),
     (alg::SYMCIPHER, SYMMETRIC | OBJECT),
+    (alg::CMAC, SYMMETRIC | SIGNING),
+    (alg::CTR, SYMMETRIC | ENCRYPTING),
+    (alg::OFB, SYMMETRIC | ENCRYPTING),
+    (alg::CBC, SYMMETRIC | ENCRYPTING),
     (alg::CFB, SYMMETRIC | ENCRYPTING),
+    (alg::ECB, SYMMETRIC | ENCRYPTING),
 ];
 
 /// The curves that keys can be on.
@@ -71,8 +76,7 @@ pub(crate) fn get_capability(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(
                 ht::PERSISTENT => list.put_handles(tpm.objects.persistent().filter(handles)),
                 ht::LOADED_SESSION => list.put_handles(tpm.sessions.loaded().filter(Sessions::from(property))),
                 ht::SAVED_SESSION => list.put_handles(tpm.sessions.saved_handles().filter(Sessions::from(property))),
-                // A kind of handle that exists, but is not in use.
-                ht::NV_INDEX => list.put_handles(core::iter::empty()),
+                ht::NV_INDEX => list.put_handles(tpm.nv.handles().filter(handles)),
                 _ => return Err(rc::HANDLE.parameter(2)),
             }
         }

@@ -60,8 +60,7 @@ fn parms(r: &mut Reader<'_>) -> Result<(), Error> {
         alg::SYMCIPHER => {
             let at = r.clone();
             match r.get::<Symmetric>()? {
-                Symmetric::Aes { mode: alg::CFB, .. } => Ok(()),
-                Symmetric::Aes { .. } => Err(at.error(ErrorKind::Mode, "TPMI_ALG_SYM_MODE")),
+                Symmetric::Aes { .. } => Ok(()),
                 Symmetric::Null => Err(at.error(ErrorKind::Symmetric, "TPMI_ALG_SYM_OBJECT")),
             }
         }

@@ -1,8 +1,8 @@
-//! Hashes, HMACs and their sequences (Part 3, 15.4, 15.5 and 17).
+//! Hashes, MACs and their sequences (Part 3, 15.4 to 15.6 and 17).
 
 use bulla_tpm_types::{
-    Digest, Handle, HashAlg, KeyedHashScheme, ObjectAttributes as A, PublicKind, Rc, TkCreation, hash as hashes, rc,
-    rh, st,
+    Digest, Error, ErrorKind, Handle, HashAlg, KeyedHashScheme, ObjectAttributes as A, PublicKind, Rc, Reader,
+    Symmetric, TkCreation, alg, hash as hashes, rc, rh, st,
 };
 
 use super::{MAX_BUFFER, hierarchy};
@@ -90,7 +90,6 @@ pub(crate) fn sequence_complete(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Resul
     let mut sequence = tpm.take_sequence(handle).ok_or(rc::MODE.handle(1))?;
     sequence.update(data);
     let (digest, safe) = sequence.finish().ok_or(rc::MODE.handle(1))?;
-    let digest = digest.digest();
     let ticket = tpm.hash_ticket(hierarchy, safe, &digest);
     call.out().put(&digest);
     call.out().put(&ticket);
@@ -113,44 +112,98 @@ pub(crate) fn event_sequence_complete(tpm: &mut Tpm, call: &mut Call<'_, '_>) ->
     Ok(())
 }
 
-/// The hash of a keyed hash's HMAC: the key's own, or the caller's if the key has none (Part 3, 15.5 and 17.2).
-fn hmac_scheme(key: &Key, wanted: Option<HashAlg>) -> Result<HashAlg, Rc> {
-    let PublicKind::KeyedHash { scheme, .. } = &key.public.kind else {
-        return Err(rc::TYPE.handle(1));
-    };
-    // Restricted keys sign by TPM2_Sign only, where tickets are checked.
-    if key.has(A::RESTRICTED) {
-        return Err(rc::ATTRIBUTES.handle(1));
-    }
-    if !key.signs() {
-        return Err(rc::KEY.handle(1));
-    }
-    match (scheme, wanted) {
-        (KeyedHashScheme::Null, Some(hash)) => Ok(hash),
-        (KeyedHashScheme::Hmac(own), None) => Ok(*own),
-        (KeyedHashScheme::Hmac(own), Some(hash)) if *own == hash => Ok(hash),
-        _ => Err(rc::VALUE.parameter(2)),
+/// How a key authenticates messages.
+enum Mac {
+    /// HMAC, with a KEYEDHASH.
+    Hmac(HashAlg),
+    /// CMAC, with a SYMCIPHER.
+    Cmac,
+}
+
+/// TPMI_ALG_MAC_SCHEME+ (Part 2, 9.37); `None` is TPM_ALG_NULL.
+fn mac_scheme(r: &mut Reader<'_>) -> Result<Option<Mac>, Error> {
+    let at = r.clone();
+    match r.get()? {
+        alg::NULL => Ok(None),
+        alg::CMAC => Ok(Some(Mac::Cmac)),
+        other => match HashAlg::from_id(other) {
+            Some(hash) => Ok(Some(Mac::Hmac(hash))),
+            None => Err(at.error(ErrorKind::Symmetric, "TPMI_ALG_MAC_SCHEME")),
+        },
     }
 }
 
-/// TPM2_HMAC (15.5).
-pub(crate) fn hmac_data(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
-    let (data, wanted) = call.params(|p| Ok((p.tpm2b(MAX_BUFFER, "buffer")?, p.with(HashAlg::unmarshal_or_null)?)))?;
+impl Mac {
+    /// The MAC of a key: its own, or the caller's if it has none (Part 3, 15.6 and 17.3). What the key is comes
+    /// before what it may do.
+    fn select(key: &Key, wanted: Option<Self>) -> Result<Self, Rc> {
+        let (wrong, misfit) = (rc::VALUE.parameter(2), rc::SCHEME.parameter(2));
+        let mac = match &key.public.kind {
+            PublicKind::KeyedHash { scheme, .. } => match (scheme, wanted) {
+                (KeyedHashScheme::Null, None) => return Err(wrong),
+                (KeyedHashScheme::Null, Some(Self::Cmac)) => return Err(misfit),
+                (KeyedHashScheme::Null, Some(mac)) => mac,
+                (KeyedHashScheme::Hmac(own) | KeyedHashScheme::Xor { hash: own, .. }, None) => Self::Hmac(*own),
+                (KeyedHashScheme::Hmac(own) | KeyedHashScheme::Xor { hash: own, .. }, Some(Self::Hmac(hash)))
+                    if *own == hash =>
+                {
+                    Self::Hmac(hash)
+                }
+                _ => return Err(wrong),
+            },
+            PublicKind::SymCipher { sym, .. } => match (sym, wanted) {
+                (Symmetric::Aes { mode: alg::CMAC, .. }, None | Some(Self::Cmac)) => Self::Cmac,
+                (Symmetric::Aes { mode: alg::NULL, .. }, Some(Self::Cmac)) => Self::Cmac,
+                (Symmetric::Aes { mode: alg::NULL, .. }, Some(Self::Hmac(_))) => return Err(misfit),
+                // A key that encrypts is not one that authenticates.
+                (Symmetric::Aes { mode, .. }, None) if *mode != alg::NULL => return Err(misfit),
+                _ => return Err(wrong),
+            },
+            _ => return Err(rc::TYPE.handle(1)),
+        };
+        // Restricted keys sign by TPM2_Sign only, where tickets are checked.
+        if key.has(A::RESTRICTED) {
+            return Err(rc::ATTRIBUTES.handle(1));
+        }
+        if key.signs() { Ok(mac) } else { Err(rc::KEY.handle(1)) }
+    }
+
+    fn begin(&self, key: &Key) -> Result<Sequence, Rc> {
+        let data = key.data().ok_or(rc::TYPE.handle(1))?;
+        match self {
+            Self::Hmac(hash) => Ok(Sequence::hmac(*hash, data)),
+            Self::Cmac => Sequence::cmac(data).ok_or(rc::KEY.handle(1)),
+        }
+    }
+
+    fn tests(&self) -> TestSet {
+        match self {
+            Self::Hmac(hash) => TestSet::hash(*hash) | TestSet::DRBG,
+            Self::Cmac => TestSet::AES,
+        }
+    }
+}
+
+/// TPM2_MAC (15.6), which is TPM2_HMAC (15.5) where the key is a KEYEDHASH.
+pub(crate) fn mac(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let (data, wanted) = call.params(|p| Ok((p.tpm2b(MAX_BUFFER, "buffer")?, p.with(mac_scheme)?)))?;
     let key = tpm.objects.key(call.handle(1)).map_err(|_| rc::TYPE.handle(1))?;
-    let alg = hmac_scheme(key, wanted)?;
-    let mac = hmac(alg, key.data().ok_or(rc::TYPE.handle(1))?, &[data]);
-    tpm.require(TestSet::hash(alg) | TestSet::DRBG)?;
-    call.out().put(&mac.digest());
+    let mac = Mac::select(key, wanted)?;
+    let mut sequence = mac.begin(key)?;
+    tpm.require(mac.tests())?;
+    sequence.update(data);
+    let (mac, _) = sequence.finish().ok_or(rc::FAILURE)?;
+    call.out().put(&mac);
     Ok(())
 }
 
-/// TPM2_HMAC_Start (17.2).
-pub(crate) fn hmac_start(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
-    let (auth, wanted) = call.params(|p| Ok((p.tpm2b(MAX_AUTH, "auth")?, p.with(HashAlg::unmarshal_or_null)?)))?;
+/// TPM2_MAC_Start (17.3), which is TPM2_HMAC_Start (17.2) where the key is a KEYEDHASH.
+pub(crate) fn mac_start(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let (auth, wanted) = call.params(|p| Ok((p.tpm2b(MAX_AUTH, "auth")?, p.with(mac_scheme)?)))?;
     let key = tpm.objects.key(call.handle(1)).map_err(|_| rc::TYPE.handle(1))?;
-    let alg = hmac_scheme(key, wanted)?;
-    let sequence = Sequence::hmac(alg, key.data().ok_or(rc::TYPE.handle(1))?);
-    tpm.require(TestSet::hash(alg) | TestSet::DRBG)?;
+    let mac = Mac::select(key, wanted)?;
+    let sequence = mac.begin(key)?;
+    tpm.require(mac.tests())?;
     let object = Object { kind: Kind::Sequence(sequence), auth: AuthValue::new(auth) };
     call.answer_handle(tpm.objects.insert(object)?);
     Ok(())

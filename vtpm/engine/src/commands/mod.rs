@@ -11,16 +11,19 @@ pub(super) mod ecdh;
 pub(super) mod hash;
 pub(super) mod hierarchy;
 pub(super) mod lifecycle;
+pub(super) mod nv;
 pub(super) mod object;
 pub(super) mod pcr;
 pub(super) mod policy;
 pub(super) mod policy_auth;
+pub(super) mod policy_nv;
 pub(super) mod primary;
 pub(super) mod properties;
 pub(super) mod random;
 pub(super) mod selftest;
 pub(super) mod session;
 pub(super) mod sign;
+pub(super) mod symmetric;
 
 use bulla_tpm_types::{Error, ErrorKind, Handle, Reader};
 

@@ -128,7 +128,7 @@ fn every_command_needs_its_sessions_and_refuses_trailing_bytes() {
     let mut tpm = started();
     let sequence = response::parse_handle(&run(&mut tpm, &command::hash_sequence_start(None))).expect("a sequence");
     let policy = super::sessions::start_plain(&mut tpm, 1);
-    for spec in &COMMANDS {
+    for spec in COMMANDS {
         let handles: Vec<_> = spec
             .handles
             .iter()

@@ -119,6 +119,8 @@ fn object_commands() -> Vec<Vec<u8>> {
         password(cc::ECDH_KEY_GEN, &[key], 0, ""),
         password(cc::ECDH_ZGEN, &[key], 1, "0006 0001 01 0001 02"),
         password(cc::HMAC, &[key], 1, "0002 6162 000b"),
+        password(cc::ENCRYPT_DECRYPT, &[key], 1, "00 0043 0010 000102030405060708090a0b0c0d0e0f 0002 6162"),
+        password(cc::ENCRYPT_DECRYPT_2, &[key], 1, "0002 6162 00 0043 0010 000102030405060708090a0b0c0d0e0f"),
         password(cc::HMAC_START, &[key], 1, "0000 000b"),
         password(cc::SIGN, &[key], 1, &format!("{digest} 0010 8024 40000007 0000")),
         password(cc::VERIFY_SIGNATURE, &[key], 0, &format!("{digest} 0018 000b {digest} {digest}")),
@@ -219,7 +221,7 @@ proptest! {
         locality in 0u8..5, which: prop::sample::Index, sessions: bool, tail in prop::collection::vec(any::<u8>(), 0..80),
     ) {
         let mut tpm = prepared();
-        let spec = which.get(&COMMANDS);
+        let spec = which.get(COMMANDS);
         let handles: Vec<_> = spec
             .handles
             .iter()

@@ -13,6 +13,8 @@ mod peer;
 mod policies;
 mod primary;
 mod sessions;
+mod state;
+mod symmetric;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
