@@ -109,7 +109,7 @@ fn check_ecc(parms: &EccParms, sign: bool, decrypt: bool, restricted: bool) -> R
     }
     let scheme_fits = match parms.scheme {
         AsymScheme::Null => !(restricted && sign),
-        AsymScheme::Ecdsa(_) => sign && !decrypt,
+        AsymScheme::Ecdsa(_) | AsymScheme::Ecdaa { .. } | AsymScheme::EcSchnorr(_) => sign && !decrypt,
         AsymScheme::Ecdh(_) => decrypt && !sign && !restricted,
         _ => false,
     };

@@ -52,6 +52,7 @@ pub use table::command_name;
 
 use context::Epochs;
 use drbg::Drbg;
+use ecc::Commitments;
 use hierarchy::Hierarchies;
 use lockout::DictionaryAttack;
 use object::Objects;
@@ -79,6 +80,7 @@ pub struct Tpm {
     // What does not, but for the persistent objects.
     objects: Objects,
     sessions: Sessions,
+    commitments: Commitments,
     /// Another one after each loss of power: tickets that end at a time of the TPM's do not outlive it.
     power_epoch: [u8; 16],
     pcrs: Pcrs,
@@ -145,6 +147,7 @@ impl Tpm {
             changed: true,
             objects: Objects::default(),
             sessions: Sessions::default(),
+            commitments: Commitments::default(),
             power_epoch: Default::default(),
             pcrs: Pcrs::new(),
             hash: None,
@@ -174,6 +177,7 @@ impl Tpm {
         let born_healthy = self.hierarchies.are_generated();
         let reseeded = self.random.reseed(&mut *self.entropy);
         self.random.generate(&mut self.power_epoch);
+        self.commitments = Commitments::new(&mut self.random);
         self.mode = match reseeded {
             Ok(()) if born_healthy => Mode::Initialized,
             _ => Mode::Failed,

@@ -19,6 +19,20 @@ pub enum SignatureValue {
         /// s, big-endian.
         s: EccParameter,
     },
+    /// TPM_ALG_ECDAA.
+    Ecdaa {
+        /// The nonce that was hashed with the digest.
+        r: EccParameter,
+        /// s, big-endian.
+        s: EccParameter,
+    },
+    /// TPM_ALG_ECSCHNORR.
+    EcSchnorr {
+        /// r, big-endian.
+        r: EccParameter,
+        /// s, big-endian.
+        s: EccParameter,
+    },
 }
 
 /// TPMT_SIGNATURE (Part 2, 11.3.4): null, or a signature over a digest of `hash`.
@@ -51,11 +65,15 @@ impl Marshal for Signature {
                     SignatureValue::Rsassa(_) => &alg::RSASSA,
                     SignatureValue::Rsapss(_) => &alg::RSAPSS,
                     SignatureValue::Ecdsa { .. } => &alg::ECDSA,
+                    SignatureValue::Ecdaa { .. } => &alg::ECDAA,
+                    SignatureValue::EcSchnorr { .. } => &alg::ECSCHNORR,
                 });
                 w.put(hash);
                 match value {
                     SignatureValue::Rsassa(sig) | SignatureValue::Rsapss(sig) => w.put(sig),
-                    SignatureValue::Ecdsa { r, s } => {
+                    SignatureValue::Ecdsa { r, s }
+                    | SignatureValue::Ecdaa { r, s }
+                    | SignatureValue::EcSchnorr { r, s } => {
                         w.put(r);
                         w.put(s);
                     }
@@ -73,13 +91,15 @@ impl<'a> Unmarshal<'a> for Signature {
         match id {
             alg::NULL => return Ok(Self::Null),
             alg::HMAC => return r.get().map(Self::Hmac),
-            alg::RSASSA | alg::RSAPSS | alg::ECDSA => {}
+            alg::RSASSA | alg::RSAPSS | alg::ECDSA | alg::ECDAA | alg::ECSCHNORR => {}
             _ => return Err(at.error(ErrorKind::Scheme, "TPMI_ALG_SIG_SCHEME")),
         }
         let hash = r.get()?;
         let value = match id {
             alg::RSASSA => SignatureValue::Rsassa(r.get()?),
             alg::RSAPSS => SignatureValue::Rsapss(r.get()?),
+            alg::ECDAA => SignatureValue::Ecdaa { r: r.get()?, s: r.get()? },
+            alg::ECSCHNORR => SignatureValue::EcSchnorr { r: r.get()?, s: r.get()? },
             _ => SignatureValue::Ecdsa { r: r.get()?, s: r.get()? },
         };
         Ok(Self::Signed { hash, value })

@@ -1,7 +1,7 @@
 //! Attestation (Part 3, 18).
 
 use bulla_tpm_types::{
-    Attest, Attested, Data, Digest, Handle, Name, PcrSelectionList, Rc, Reader, Signature, hash, rc, rh, st,
+    Attest, Attested, Data, Digest, Handle, HashAlg, Name, PcrSelectionList, Rc, Reader, Signature, hash, rc, rh, st,
 };
 
 use super::policy_auth::Ticket;
@@ -27,14 +27,21 @@ fn obfuscate(attest: &mut Attest, offsets: &[u8]) {
 }
 
 /// Who signs an attestation, and how; nobody for TPM_RH_NULL.
-struct Signer {
+pub(super) struct Signer {
     key: Option<Handle>,
     scheme: Option<SigScheme>,
 }
 
+impl Signer {
+    /// The hash algorithm of the signature; `None` when nobody signs.
+    pub(super) fn hash(&self) -> Option<HashAlg> {
+        self.scheme.map(SigScheme::hash)
+    }
+}
+
 impl Tpm {
     /// The signer that handle `handle` and parameter `scheme` of a command name (Part 3, 18.1).
-    fn signer(
+    pub(super) fn signer(
         &self,
         call: &Call<'_, '_>,
         handle: usize,
@@ -53,7 +60,7 @@ impl Tpm {
     }
 
     /// Answers TPMS_ATTEST about `attested`, and the signature over it (Part 3, 18.1).
-    fn attest(
+    pub(super) fn attest(
         &mut self,
         call: &mut Call<'_, '_>,
         signer: &Signer,
@@ -61,9 +68,12 @@ impl Tpm {
         attested: Attested,
     ) -> Result<(), Rc> {
         let key = signer.key.and_then(|handle| self.objects.key(handle).ok());
+        // An anonymous signature does not tell the key, nor what else could: what the caller adds is signed, but not
+        // part of the structure (Part 1, C.5).
+        let anonymous = signer.scheme.is_some_and(SigScheme::is_anonymous);
         let mut attest = Attest {
-            qualified_signer: key.map_or(Name::EMPTY, |k| k.qualified_name),
-            extra_data,
+            qualified_signer: key.filter(|_| !anonymous).map_or(Name::EMPTY, |k| k.qualified_name),
+            extra_data: if anonymous { Data::EMPTY } else { extra_data },
             clock_info: self.time.clock_info(),
             firmware_version: FIRMWARE_VERSION,
             attested,
@@ -76,22 +86,22 @@ impl Tpm {
             kdfa(INTEGRITY_HASH, &proof[..], "OBFUSCATE", &attest.qualified_signer, &[], &mut offsets);
             obfuscate(&mut attest, &offsets);
         }
+        if let (true, Attested::Certify { qualified_name, .. }) = (anonymous, &mut attest.attested) {
+            *qualified_name = Name::EMPTY;
+        }
         let out = call.out();
         let start = out.len() + 2;
         out.sized(|w| w.put(&attest));
-        let (Some(key), Some(scheme)) = (key, signer.scheme) else {
+        let (Some(key), Some(scheme)) = (signer.key, signer.scheme) else {
             out.put(&Signature::Null);
             return Ok(());
         };
-        let digest = hash::digest(scheme.hash(), &[out.as_bytes().get(start..).unwrap_or_default()]);
-        match sign::sign(key, scheme, digest.as_bytes()) {
-            Some(signature) => out.put(&signature),
-            None => {
-                // A key of this TPM that cannot sign is a defect, not the caller's doing.
-                self.fail();
-                return Err(rc::FAILURE);
-            }
+        let mut digest = hash::digest(scheme.hash(), &[out.as_bytes().get(start..).unwrap_or_default()]);
+        if anonymous && !extra_data.is_empty() {
+            digest = hash::digest(scheme.hash(), &[&extra_data, digest.as_bytes()]);
         }
+        let signature = self.sign(key, scheme, digest.as_bytes())?;
+        call.out().put(&signature);
         Ok(())
     }
 }
@@ -99,7 +109,7 @@ impl Tpm {
 /// The tests of what attestations need.
 const TESTS: [TestSet; 3] = [TestSet::BANKS, TestSet::DRBG, TestSet::ECDSA];
 
-fn require_tests(tpm: &mut Tpm) -> Result<(), Rc> {
+pub(super) fn require_tests(tpm: &mut Tpm) -> Result<(), Rc> {
     tpm.require(TESTS.into_iter().fold(TestSet::default(), |all, t| all | t))
 }
 

@@ -1,7 +1,7 @@
 //! Signing and verification (Part 3, 20), and the choice of the scheme for all that signs.
 
 use bulla_tpm_types::{
-    AsymScheme, Digest, Error, ErrorKind, Ha, HashAlg, KeyedHashScheme, ObjectAttributes as A, PublicKind, Rc, Reader,
+    AsymScheme, Digest, Error, ErrorKind, Ha, Handle, HashAlg, KeyedHashScheme, ObjectAttributes as A, PublicKind, Rc, Reader,
     Signature, SignatureValue, rc, rh, st,
 };
 use subtle::ConstantTimeEq;
@@ -14,21 +14,36 @@ use crate::ecc;
 use crate::object::Key;
 use crate::selftest::TestSet;
 
-/// How a key signs: the schemes this TPM has.
+/// How a key signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SigScheme {
-    /// ECDSA over a digest of this algorithm.
-    Ecdsa(HashAlg),
+    /// A scheme of a key pair, over a digest of this algorithm.
+    Asymmetric(AsymScheme, HashAlg),
     /// An HMAC of this algorithm.
     Hmac(HashAlg),
 }
 
 impl SigScheme {
+    /// A scheme of a key pair, if it is one that signs.
+    fn asymmetric(scheme: AsymScheme) -> Option<Self> {
+        scheme.hash().filter(|_| scheme.is_signing()).map(|hash| Self::Asymmetric(scheme, hash))
+    }
+
     /// The hash algorithm.
     pub(super) fn hash(self) -> HashAlg {
         match self {
-            Self::Ecdsa(h) | Self::Hmac(h) => h,
+            Self::Asymmetric(_, h) | Self::Hmac(h) => h,
         }
+    }
+
+    /// Whether the scheme keeps secret which key has signed, and needs the count of a commitment.
+    pub(super) fn is_anonymous(self) -> bool {
+        matches!(self, Self::Asymmetric(AsymScheme::Ecdaa { .. }, _))
+    }
+
+    /// Whether two schemes are the same, whatever the count of their commitment.
+    fn agrees(self, other: Self) -> bool {
+        (self.is_anonymous() && other.is_anonymous() && self.hash() == other.hash()) || self == other
     }
 }
 
@@ -43,46 +58,74 @@ pub(super) fn sig_scheme(r: &mut Reader<'_>) -> Result<Option<SigScheme>, Error>
     }
     match r.get()? {
         AsymScheme::Null => Ok(None),
-        AsymScheme::Ecdsa(h) => Ok(Some(SigScheme::Ecdsa(h))),
-        _ => Err(at.error(ErrorKind::Scheme, "TPMI_ALG_SIG_SCHEME")),
+        scheme => match SigScheme::asymmetric(scheme) {
+            Some(scheme) => Ok(Some(scheme)),
+            None => Err(at.error(ErrorKind::Scheme, "TPMI_ALG_SIG_SCHEME")),
+        },
     }
 }
 
 /// The scheme to sign with: the key's own, or the caller's if the key has none; `None` when the two do not agree
 /// or the key cannot sign so (Part 3, 18.1). A scheme of the wrong type for the key is never chosen.
 pub(super) fn select(key: &Key, wanted: Option<SigScheme>) -> Option<SigScheme> {
+    let of_pair = |scheme| match scheme {
+        AsymScheme::Null => Some(None),
+        scheme => SigScheme::asymmetric(scheme).map(Some),
+    };
     let own = match &key.public.kind {
-        PublicKind::Ecc { parms, .. } => match parms.scheme {
-            AsymScheme::Ecdsa(h) => Some(SigScheme::Ecdsa(h)),
-            AsymScheme::Null => None,
-            _ => return None,
-        },
+        PublicKind::Ecc { parms, .. } => of_pair(parms.scheme)?,
+        PublicKind::Rsa { parms, .. } => of_pair(parms.scheme)?,
         PublicKind::KeyedHash { scheme, .. } => match scheme {
             KeyedHashScheme::Hmac(h) => Some(SigScheme::Hmac(*h)),
             KeyedHashScheme::Null => None,
             KeyedHashScheme::Xor { .. } => return None,
         },
-        _ => return None,
+        PublicKind::SymCipher { .. } => return None,
     };
     let scheme = match (own, wanted) {
-        (Some(own), Some(wanted)) if own != wanted => return None,
-        (own, wanted) => own.or(wanted)?,
+        // The count has to come from the caller.
+        (Some(own), None) if own.is_anonymous() => return None,
+        (Some(own), Some(wanted)) if !own.agrees(wanted) => return None,
+        (own, wanted) => wanted.or(own)?,
     };
-    let of_type = matches!(
-        (&key.public.kind, scheme),
-        (PublicKind::Ecc { .. }, SigScheme::Ecdsa(_)) | (PublicKind::KeyedHash { .. }, SigScheme::Hmac(_))
-    );
+    let of_type = match (&key.public.kind, scheme) {
+        (PublicKind::Ecc { .. }, SigScheme::Asymmetric(scheme, _)) => {
+            matches!(scheme, AsymScheme::Ecdsa(_) | AsymScheme::Ecdaa { .. } | AsymScheme::EcSchnorr(_))
+        }
+        (PublicKind::Rsa { .. }, SigScheme::Asymmetric(scheme, _)) => {
+            matches!(scheme, AsymScheme::Rsassa(_) | AsymScheme::Rsapss(_))
+        }
+        (PublicKind::KeyedHash { .. }, SigScheme::Hmac(_)) => true,
+        _ => false,
+    };
     of_type.then_some(scheme)
 }
 
-/// Signs a digest: ECDSA with the nonce of RFC 6979, or an HMAC over the digest. `None` for a key that cannot.
-pub(super) fn sign(key: &Key, scheme: SigScheme, digest: &[u8]) -> Option<Signature> {
-    match scheme {
-        SigScheme::Ecdsa(hash) => {
-            let (r, s) = key.ecc()?.sign(digest)?;
-            Some(Signature::Signed { hash, value: SignatureValue::Ecdsa { r, s } })
-        }
-        SigScheme::Hmac(hash) => Some(Signature::Hmac(hmac(hash, key.data()?, &[digest]))),
+impl Tpm {
+    /// Signs a digest with a loaded key, by a scheme that [`select`] chose for it.
+    ///
+    /// # Errors
+    /// TPM_RC_VALUE when no commitment has the scheme's count. A key that cannot sign is a defect: TPM_RC_FAILURE, and
+    /// the TPM is in failure mode.
+    pub(super) fn sign(&mut self, handle: Handle, scheme: SigScheme, digest: &[u8]) -> Result<Signature, Rc> {
+        let key = self.objects.key(handle)?;
+        let signed = match scheme {
+            SigScheme::Hmac(hash) => {
+                key.data().map(|secret| Signature::Hmac(hmac(hash, secret, &[digest]))).ok_or(rc::FAILURE)
+            }
+            SigScheme::Asymmetric(scheme, hash) => match key.ecc() {
+                Some(private) => {
+                    ecc::sign(private, (&mut self.random, &mut self.commitments), scheme, &key.name, digest)
+                        .map(|value| Signature::Signed { hash, value })
+                }
+                None => Err(rc::FAILURE),
+            },
+        };
+        signed.inspect_err(|e| {
+            if *e == rc::FAILURE {
+                self.fail();
+            }
+        })
     }
 }
 
@@ -90,10 +133,8 @@ pub(super) fn sign(key: &Key, scheme: SigScheme, digest: &[u8]) -> Option<Signat
 pub(super) fn signature(r: &mut Reader<'_>) -> Result<Signature, Error> {
     let at = r.clone();
     match r.get()? {
-        signature @ (Signature::Signed { value: SignatureValue::Ecdsa { .. }, .. } | Signature::Hmac(_)) => {
-            Ok(signature)
-        }
-        _ => Err(at.error(ErrorKind::Scheme, "TPMI_ALG_SIG_SCHEME")),
+        Signature::Null => Err(at.error(ErrorKind::Scheme, "TPMI_ALG_SIG_SCHEME")),
+        signature => Ok(signature),
     }
 }
 
@@ -115,12 +156,25 @@ pub(super) fn verify(key: &Key, digest: &Ha, signature: &Signature) -> Result<()
     let wanted = match signature {
         Signature::Null => return Err(rc::SCHEME),
         Signature::Hmac(mac) => SigScheme::Hmac(mac.alg()),
-        Signature::Signed { hash, .. } => SigScheme::Ecdsa(*hash),
+        Signature::Signed { hash, value } => {
+            let scheme = match value {
+                SignatureValue::Rsassa(_) => AsymScheme::Rsassa(*hash),
+                SignatureValue::Rsapss(_) => AsymScheme::Rsapss(*hash),
+                SignatureValue::Ecdsa { .. } => AsymScheme::Ecdsa(*hash),
+                SignatureValue::EcSchnorr { .. } => AsymScheme::EcSchnorr(*hash),
+                // Who may verify it has more than the TPM's public key.
+                SignatureValue::Ecdaa { .. } => return Err(rc::SCHEME),
+            };
+            SigScheme::Asymmetric(scheme, *hash)
+        }
     };
     select(key, Some(wanted)).ok_or(rc::SCHEME)?;
     let good = match (signature, &key.public.kind) {
         (Signature::Signed { value: SignatureValue::Ecdsa { r, s }, .. }, PublicKind::Ecc { parms, unique }) => {
             ecc::verify(parms.curve, unique, digest.as_bytes(), r, s)
+        }
+        (Signature::Signed { hash, value: SignatureValue::EcSchnorr { r, s } }, PublicKind::Ecc { parms, unique }) => {
+            ecc::verify_schnorr(parms.curve, unique, *hash, digest.as_bytes(), r, s)
         }
         (Signature::Hmac(mac), PublicKind::KeyedHash { .. }) => {
             let own = hmac(mac.alg(), key.data().ok_or(rc::HANDLE)?, &[digest.as_bytes()]);
@@ -173,13 +227,7 @@ pub(crate) fn sign_digest(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), 
     if digest.len() != scheme.hash().size() {
         return Err(rc::SIZE.parameter(1));
     }
-    let signature = sign(key, scheme, &digest);
-    match signature {
-        Some(signature) => call.out().put(&signature),
-        None => {
-            tpm.fail();
-            return Err(rc::FAILURE);
-        }
-    }
+    let signature = tpm.sign(call.handle(1), scheme, &digest)?;
+    call.out().put(&signature);
     Ok(())
 }

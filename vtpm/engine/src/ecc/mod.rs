@@ -3,18 +3,21 @@
 //! A curve is named by its TPM_ECC_CURVE; what does not know a curve answers `None` or false. Numbers and coordinates
 //! are accepted with and without their leading zeros, and given in their full length.
 
+mod commit;
 mod group;
+mod schnorr;
 mod share;
 
 use alloc::vec::Vec;
 
-use bulla_tpm_types::{EccParameter, EccPoint, ecc};
+use bulla_tpm_types::{AsymScheme, EccParameter, EccPoint, HashAlg, Rc, SignatureValue, ecc, rc};
 use ecdsa::SigningKey;
 use p256::NistP256;
 use p384::NistP384;
 use p521::NistP521;
 use zeroize::Zeroizing;
 
+pub(crate) use commit::Commitments;
 pub(crate) use share::{Purpose, open, share};
 
 use super::drbg::Drbg;
@@ -111,10 +114,41 @@ impl PrivateKey {
     pub(crate) fn multiply(&self, point: &EccPoint) -> Option<EccPoint> {
         with_key!(self, key => group::multiply(key, point))
     }
+}
 
-    /// An ECDSA signature of a digest of any length: r and s.
-    pub(crate) fn sign(&self, digest: &[u8]) -> Option<(EccParameter, EccParameter)> {
-        with_key!(self, key => group::sign(key, digest))
+/// Signs a digest, with what a scheme may need: a generator, the commitments of the TPM and the key's Name.
+///
+/// # Errors
+/// TPM_RC_VALUE when no commitment has the scheme's count, TPM_RC_FAILURE for a scheme that does not sign.
+pub(crate) fn sign(
+    key: &PrivateKey,
+    (random, commitments): (&mut Drbg, &mut Commitments),
+    scheme: AsymScheme,
+    name: &[u8],
+    digest: &[u8],
+) -> Result<SignatureValue, Rc> {
+    match scheme {
+        AsymScheme::Ecdsa(_) => {
+            let (r, s) = with_key!(key, key => group::sign(key, digest)).ok_or(rc::FAILURE)?;
+            Ok(SignatureValue::Ecdsa { r, s })
+        }
+        AsymScheme::EcSchnorr(alg) => {
+            let (r, s) = with_key!(key, key => schnorr::sign(key, random, alg, digest)).ok_or(rc::FAILURE)?;
+            Ok(SignatureValue::EcSchnorr { r, s })
+        }
+        AsymScheme::Ecdaa { hash, count } => {
+            let committed = commitments.open(count, key.curve(), name).ok_or(rc::VALUE)?;
+            let signed = match (key, &committed) {
+                (PrivateKey::P256(key), PrivateKey::P256(k)) => schnorr::sign_committed(key, k, random, hash, digest),
+                (PrivateKey::P384(key), PrivateKey::P384(k)) => schnorr::sign_committed(key, k, random, hash, digest),
+                (PrivateKey::P521(key), PrivateKey::P521(k)) => schnorr::sign_committed(key, k, random, hash, digest),
+                _ => None,
+            };
+            let (r, s) = signed.ok_or(rc::FAILURE)?;
+            commitments.end(count);
+            Ok(SignatureValue::Ecdaa { r, s })
+        }
+        _ => Err(rc::FAILURE),
     }
 }
 
@@ -132,4 +166,16 @@ pub(crate) fn full(curve: u16, point: &EccPoint) -> Option<EccPoint> {
 /// Whether r and s are an ECDSA signature of a digest by the owner of a public point.
 pub(crate) fn verify(curve: u16, key: &EccPoint, digest: &[u8], r: &EccParameter, s: &EccParameter) -> bool {
     on_curve!(curve, C => group::verify::<C>(key, digest, r, s)).is_some()
+}
+
+/// Whether r and s are an EC Schnorr signature of a digest by the owner of a public point.
+pub(crate) fn verify_schnorr(
+    curve: u16,
+    key: &EccPoint,
+    alg: HashAlg,
+    digest: &[u8],
+    r: &EccParameter,
+    s: &EccParameter,
+) -> bool {
+    on_curve!(curve, C => schnorr::verify::<C>(key, alg, digest, r, s)).is_some()
 }
