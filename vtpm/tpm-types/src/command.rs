@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use crate::codec::{Marshal, Writer};
 use crate::constants::{AlgId, Handle, HashAlg, StartupType, cap, cc, st};
+use crate::nv::NvPublic;
 use crate::pcr::{DigestValues, PcrSelectionList};
 use crate::public::Public;
 use crate::schemes::AsymScheme;
@@ -229,6 +230,46 @@ pub fn quote(key: Handle, qualifying: &[u8], selection: &PcrSelectionList) -> Ve
             w.tpm2b(qualifying);
             w.put(&AsymScheme::Null);
             w.put(selection);
+        })
+        .build()
+}
+
+/// TPM2_NV_DefineSpace with the Empty Auth of the owner or the platform (Part 3, 31.3); `auth` is the index's authValue.
+#[must_use]
+pub fn nv_define_space(hierarchy: Handle, auth: &[u8], public: &NvPublic) -> Vec<u8> {
+    Builder::with_empty_auth(cc::NV_DEFINE_SPACE, &[hierarchy], 1)
+        .params(|w| {
+            w.tpm2b(auth);
+            w.sized(|w| w.put(public));
+        })
+        .build()
+}
+
+/// TPM2_NV_ReadPublic (Part 3, 31.6).
+#[must_use]
+pub fn nv_read_public(index: Handle) -> Vec<u8> {
+    Builder::new(cc::NV_READ_PUBLIC, &[index]).build()
+}
+
+/// TPM2_NV_Write with the Empty Auth of `by`: the owner, the platform or the index itself (Part 3, 31.7). A TPM takes
+/// at most [`crate::MAX_NV_BUFFER_SIZE`] octets.
+#[must_use]
+pub fn nv_write(by: Handle, index: Handle, data: &[u8], offset: u16) -> Vec<u8> {
+    Builder::with_empty_auth(cc::NV_WRITE, &[by, index], 1)
+        .params(|w| {
+            w.tpm2b(data);
+            w.u16(offset);
+        })
+        .build()
+}
+
+/// TPM2_NV_Read with the Empty Auth of `by` (Part 3, 31.13). A TPM answers at most [`crate::MAX_NV_BUFFER_SIZE`] octets.
+#[must_use]
+pub fn nv_read(by: Handle, index: Handle, size: u16, offset: u16) -> Vec<u8> {
+    Builder::with_empty_auth(cc::NV_READ, &[by, index], 1)
+        .params(|w| {
+            w.u16(size);
+            w.u16(offset);
         })
         .build()
 }

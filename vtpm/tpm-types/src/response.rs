@@ -7,6 +7,7 @@ use crate::buffers::{Digest, List, Name};
 use crate::codec::{Reader, Unmarshal};
 use crate::constants::{Handle, Rc, cap, st};
 use crate::error::Error;
+use crate::nv::NvPublic;
 use crate::pcr::{DigestValues, PcrSelectionList};
 use crate::public::Public;
 use crate::sessions::{AuthResponse, TkCreation};
@@ -156,6 +157,19 @@ pub fn parse_read_public(bytes: &[u8]) -> Result<ReadPublic, ResponseError> {
         Ok(ReadPublic { public: r.sized("TPM2B_PUBLIC", Public::unmarshal)?, name: r.get()?, qualified_name: r.get()? })
     })
 }
+
+/// The public area and the Name of TPM2_NV_ReadPublic.
+pub fn parse_nv_read_public(bytes: &[u8]) -> Result<(NvPublic, Name), ResponseError> {
+    params(bytes, false, |_, r| Ok((r.sized("TPM2B_NV_PUBLIC", NvPublic::unmarshal)?, r.get()?)))
+}
+
+/// The data of TPM2_NV_Read.
+pub fn parse_nv_read(bytes: &[u8]) -> Result<&[u8], ResponseError> {
+    params(bytes, false, |_, r| r.tpm2b(MAX_NV_READ, "TPM2B_MAX_NV_BUFFER"))
+}
+
+/// The largest TPM2B_MAX_NV_BUFFER accepted; other TPMs may answer more at once than bulla's.
+const MAX_NV_READ: usize = 2048;
 
 /// The answer to TPM2_Quote.
 #[derive(Clone, Debug)]
