@@ -5,5 +5,6 @@ pub mod info;
 pub mod platform;
 pub mod sandbox;
 pub mod server;
+pub mod swtpm;
 
 pub use bulla_vtpm_engine as engine;

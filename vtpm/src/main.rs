@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 use std::process::ExitCode;
 
 use bulla_vtpm::info::{self, Named, Properties};
-use bulla_vtpm::{platform, sandbox, server};
+use bulla_vtpm::{platform, sandbox, server, swtpm};
 use bulla_vtpm_client::Exit;
 use clap::{Parser, Subcommand};
 
@@ -42,6 +42,8 @@ enum Command {
         #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
         parent: Option<i32>,
     },
+    /// Be a TPM on sockets, as `swtpm socket --tpm2` is and with its options: for QEMU, libvirt and the TPM software stack
+    Socket(Box<swtpm::Options>),
     /// Manufacture a TPM in memory and print its properties: algorithms, PCR banks, commands
     Info {
         /// Print JSON
@@ -63,6 +65,7 @@ A process killed by SIGSYS tried to leave its sandbox: please report it.";
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve { fd, parent } => serve(fd, parent),
+        Command::Socket(options) => socket(&options),
         Command::Info { json } => print_info(json),
     };
     match result {
@@ -90,6 +93,12 @@ fn serve(fd: RawFd, parent: Option<i32>) -> Result<(), Failure> {
     let mut socket = unsafe { sandbox::enter(fd, parent) }.map_err(failure(Exit::Sandbox))?;
     let mut tpm = platform::manufacture();
     server::serve(&mut tpm, &mut socket).map_err(|error| (error.exit(), error.to_string()))
+}
+
+fn socket(options: &swtpm::Options) -> Result<(), Failure> {
+    // SAFETY: the unsafe rule 1 of this file is `adopt`'s.
+    let inherited = unsafe { swtpm::Inherited::adopt(options.descriptors()) }.map_err(failure(Exit::Usage))?;
+    swtpm::run(options, inherited).map_err(|error| (error.exit(), error.to_string()))
 }
 
 fn print_info(json: bool) -> Result<(), Failure> {

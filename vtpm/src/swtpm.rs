@@ -1,0 +1,192 @@
+//! `bulla-vtpm socket`: a TPM on sockets that speaks swtpm's protocol, for programs made for `swtpm socket --tpm2`.
+//!
+//! Two channels, each a TCP or a Unix socket: on the data channel raw TPM commands come and responses go; on the
+//! control channel a platform makes swtpm's requests (power, locality, hashing, state, cancelling). The module
+//! knows the protocol; the TPM is the engine's.
+//!
+//! One thread serves each channel, so that a request to cancel is heard while a command runs. They share the `Machine`,
+//! which one of them has at a time. The main thread waits for a reason to end.
+
+mod code;
+mod control;
+mod data;
+mod info;
+mod inherited;
+mod listen;
+mod log;
+mod machine;
+mod options;
+mod request;
+mod shared;
+mod suboptions;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::thread;
+
+use bulla_tpm_types::response::ResponseError;
+use bulla_vtpm_client::Exit;
+use thiserror::Error;
+
+pub use inherited::Inherited;
+pub use listen::ListenError;
+pub use options::{Control, Flags, Localities, Log as LogOptions, Options, PathOrFd, Server, Source};
+pub use suboptions::OptionError;
+
+use data::Manners;
+use listen::Endpoint;
+use log::{EVENTS, Log};
+use machine::Machine;
+use shared::{End, Shared, Watch};
+
+use crate::platform;
+
+/// Why the program could not serve, or no longer.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SocketError {
+    /// Neither channel is wanted.
+    #[error("neither --server (or --port, --fd) nor --ctrl: nobody could reach the TPM")]
+    NoChannel,
+    /// A socket could not be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A file could not be opened or written.
+    #[error("{what}: {source}")]
+    File {
+        /// Which.
+        what: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// TPM2_Startup, which the program was to execute, failed.
+    #[error("TPM2_Startup: {0}")]
+    Startup(ResponseError),
+    /// A channel failed.
+    #[error("{channel} channel: {source}")]
+    Channel {
+        /// Which.
+        channel: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A thread died.
+    #[error("a bug: its message is above")]
+    Bug,
+}
+
+impl SocketError {
+    /// How the process has to end.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::NoChannel => Exit::Usage,
+            Self::Listen(_) | Self::File { .. } | Self::Channel { .. } => Exit::Socket,
+            Self::Startup(_) | Self::Bug => Exit::Engine,
+        }
+    }
+}
+
+/// A file that goes when the program ends.
+struct PidFile(PathBuf);
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.0));
+    }
+}
+
+/// Serves until a signal, the control channel or the last client ends it.
+///
+/// # Errors
+/// See [`SocketError`].
+pub fn run(options: &Options, mut inherited: Inherited) -> Result<(), SocketError> {
+    let file = |what| move |source| SocketError::File { what, source };
+    let log = Log::open(&options.log, &mut inherited).map_err(file("--log"))?;
+    let server = match (&options.server, options.port, options.fd) {
+        (Some(server), ..) => Some(server.clone()),
+        (None, Some(port), _) => Some(Server {
+            source: Source::Tcp { address: std::net::Ipv4Addr::LOCALHOST.into(), port },
+            disconnect: true,
+        }),
+        (None, None, Some(fd)) => Some(Server { source: Source::Connected(fd), disconnect: false }),
+        (None, None, None) => None,
+    };
+    if server.is_none() && options.ctrl.is_none() {
+        return Err(SocketError::NoChannel);
+    }
+    let mut names = Vec::new();
+    let mut open = |source: &Source| -> Result<Endpoint, SocketError> {
+        let (endpoint, name) = listen::open(source, &mut inherited)?;
+        names.extend(name);
+        Ok(endpoint)
+    };
+    let control = options.ctrl.as_ref().map(|control| open(&control.source)).transpose()?;
+    let data = server.as_ref().map(|server| open(&server.source)).transpose()?;
+    let manners = Manners {
+        disconnect: server.as_ref().is_some_and(|server| server.disconnect),
+        // A descriptor that was given is the only client there will be.
+        terminate: options.terminate || matches!(data, Some(Endpoint::Connected(_))),
+    };
+
+    let mut machine = Machine::new(platform::manufacture(), options.locality, options.flags.auto_shutdown);
+    if options.flags.powered {
+        machine.power_on();
+    }
+    if let Some(kind) = options.flags.startup {
+        machine.startup(kind).map_err(SocketError::Startup)?;
+    }
+    let shared = Shared::new(machine, log).map_err(file("eventfd"))?;
+    let (ends, end) = mpsc::channel();
+    let on_signal = ends.clone();
+    ctrlc::set_handler(move || drop(on_signal.send(End::Signal)))
+        .map_err(|error| SocketError::File { what: "signals", source: io::Error::other(error) })?;
+    let _pid_file = write_pid(options.pid.as_ref(), &mut inherited).map_err(file("--pid"))?;
+
+    let thread = |name: &str, body: Box<dyn FnOnce() -> End + Send>| {
+        let watch = Watch(ends.clone());
+        thread::Builder::new().name(name.to_owned()).spawn(move || watch.end(body())).map_err(file("thread"))
+    };
+    if let Some(endpoint) = control {
+        let shared = Arc::clone(&shared);
+        let terminate = options.ctrl.as_ref().is_some_and(|control| control.terminate);
+        let body = move || control::serve(&shared, endpoint, terminate).unwrap_or_else(|e| End::Failed("control", e));
+        thread("control", Box::new(body))?;
+    }
+    let for_data = Arc::clone(&shared);
+    let body = move || data::serve(&for_data, data, manners).unwrap_or_else(|e| End::Failed("data", e));
+    thread("data", Box::new(body))?;
+
+    // The sender of `ends` is still here: an end always comes.
+    let end = end.recv().unwrap_or(End::Bug);
+    // A command that runs is given up, so that the end is soon.
+    shared.cancel.store(true, Ordering::Relaxed);
+    shared.machine().power_off();
+    match end {
+        End::Signal | End::Control | End::LastClient => {
+            shared.log.line(EVENTS, format_args!("ended: {end:?}"));
+            Ok(())
+        }
+        End::Failed(channel, source) => Err(SocketError::Channel { channel, source }),
+        End::Bug => Err(SocketError::Bug),
+    }
+}
+
+fn write_pid(target: Option<&PathOrFd>, inherited: &mut Inherited) -> io::Result<Option<PidFile>> {
+    let line = format!("{}\n", std::process::id());
+    match target {
+        None => Ok(None),
+        Some(PathOrFd::Path(path)) => {
+            fs::write(path, line)?;
+            Ok(Some(PidFile(path.clone())))
+        }
+        Some(PathOrFd::Fd(fd)) => {
+            fs::File::from(inherited.take(*fd)?).write_all(line.as_bytes())?;
+            Ok(None)
+        }
+    }
+}

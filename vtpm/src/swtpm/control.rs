@@ -1,0 +1,202 @@
+//! The control channel: requests that a platform makes of its TPM, beside the commands.
+
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::event::Timespec;
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, accept_with, recvmsg};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::code::Code;
+use super::info;
+use super::listen::{Endpoint, wait, write_all};
+use super::log::{COMMANDS, EVENTS};
+use super::request::{self, Request};
+use super::shared::{End, Shared};
+use crate::engine::MAX_COMMAND_SIZE;
+
+/// How long a request may pause within itself.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
+/// How much is read at once.
+const CHUNK: usize = 4096;
+
+/// PTM_CAP_*: every request there is, and the command channel's prefix (bit 15).
+const CAPABILITIES: u32 = 0x1_ffff;
+
+/// What becomes of the conversation after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Goes,
+    Ends,
+}
+
+/// Serves controlling processes, one at a time, until the program is to end.
+pub(super) fn serve(shared: &Arc<Shared>, endpoint: Endpoint, terminate: bool) -> io::Result<End> {
+    let (listener, mut client) = match endpoint {
+        Endpoint::Listening(fd) => (Some(fd), None),
+        Endpoint::Connected(fd) => (None, Some(fd)),
+    };
+    loop {
+        let Some(fd) = &client else {
+            let Some(listener) = &listener else { return Ok(End::Control) };
+            match accept_with(listener, SocketFlags::CLOEXEC) {
+                Ok(fd) => client = Some(fd),
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(error) => return Err(error.into()),
+            }
+            continue;
+        };
+        match converse(shared, fd) {
+            Ok(Some(end)) => return Ok(end),
+            Ok(None) => {}
+            Err(error) => shared.log.line(EVENTS, format_args!("control channel: {error}")),
+        }
+        client = None;
+        if terminate {
+            return Ok(End::Control);
+        }
+    }
+}
+
+/// Answers one controlling process until it leaves.
+fn converse(shared: &Shared, fd: &OwnedFd) -> io::Result<Option<End>> {
+    let mut message = Zeroizing::new(Vec::new());
+    loop {
+        message.zeroize();
+        let (complete, given) = receive(fd, &mut message)?;
+        if message.is_empty() {
+            return Ok(None);
+        }
+        // What cannot be framed ends the conversation if more of it may come.
+        let framed = complete.is_ok();
+        let request = complete.and_then(|()| Request::parse(&message));
+        let (bytes, then) = match request.and_then(|request| answer(shared, request, given)) {
+            Ok(answer) => answer,
+            Err(code) => {
+                let number = message.first_chunk::<4>().map_or(0, |n| u32::from_be_bytes(*n));
+                shared.log.line(EVENTS, format_args!("control channel: request {number:#x} refused: {code}"));
+                (Zeroizing::new((code as u32).to_be_bytes().to_vec()), Then::Goes)
+            }
+        };
+        write_all(fd, &bytes)?;
+        if then == Then::Ends {
+            return Ok(Some(End::Control));
+        }
+        if !framed && message.len() >= CHUNK {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "more data than a request may have"));
+        }
+    }
+}
+
+/// Reads one request: all that its length calls for, and what came with it. Answers also a descriptor that came along.
+fn receive(fd: &OwnedFd, message: &mut Vec<u8>) -> io::Result<(Result<(), Code>, Option<OwnedFd>)> {
+    let mut chunk = Zeroizing::new([0_u8; CHUNK]);
+    let mut given = None;
+    loop {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let count = match recvmsg(fd, &mut [IoSliceMut::new(&mut *chunk)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Ok(got) => got.bytes,
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        for part in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = part {
+                given = fds.last().or(given);
+            }
+        }
+        if count == 0 {
+            if !message.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client left within a request"));
+            }
+            return Ok((Ok(()), None));
+        }
+        message.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        match request::length(message) {
+            Err(code) => return Ok((Err(code), given)),
+            Ok(length) if message.len() >= length => return Ok((Ok(()), given)),
+            Ok(_) => {}
+        }
+        let [more] = wait([Some(fd)], Some(&PAUSE))?;
+        if !more {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the rest of a request did not come"));
+        }
+    }
+}
+
+/// Does what a request asks and answers the response's bytes.
+fn answer(shared: &Shared, request: Request<'_>, given: Option<OwnedFd>) -> Result<(Zeroizing<Vec<u8>>, Then), Code> {
+    shared.log.line(COMMANDS, format_args!("control channel: {}", request.name()));
+    let mut then = Then::Goes;
+    let mut out = Out::new();
+    match request {
+        // These three are answered while a command runs.
+        Request::GetCapability => out.u32(CAPABILITIES),
+        Request::GetConfig => out.u32(0),
+        Request::Cancel => {
+            if !shared.power.load(Ordering::Acquire) {
+                return Err(Code::BadOrdinal);
+            }
+            shared.cancel.store(true, Ordering::Relaxed);
+        }
+        Request::Init { .. } => shared.machine().power_on(),
+        Request::Stop => shared.machine().power_off(),
+        Request::Shutdown => {
+            shared.machine().power_off();
+            then = Then::Ends;
+        }
+        Request::SetLocality(number) => shared.machine().set_locality(number)?,
+        Request::GetEstablished => out.u32(u32::from(shared.running()?.established()) << 24),
+        Request::ResetEstablished(locality) => shared.running()?.reset_established(locality)?,
+        Request::HashStart => shared.running()?.hash_start(),
+        Request::HashData(data) => shared.running()?.hash_data(data),
+        Request::HashEnd => shared.running()?.hash_end(),
+        Request::StoreVolatile | Request::GetBlob { .. } => {
+            drop(shared.running()?);
+            return Err(Code::Fail);
+        }
+        Request::SetBlob { .. } => return Err(Code::Fail),
+        Request::SetDataFd => {
+            let fd = given.ok_or(Code::BadParameter)?;
+            shared.data.give(fd).map_err(|_| Code::Io)?;
+        }
+        Request::SetBufferSize(size) => {
+            if size > 0 && shared.machine().is_running() {
+                return Err(Code::BadOrdinal);
+            }
+            // In use, least, most: there is one size.
+            for _ in 0..3 {
+                out.u32(MAX_COMMAND_SIZE as u32);
+            }
+        }
+        Request::GetInfo { flags, offset } => {
+            let text = info::json(flags).ok_or(Code::Fail)?;
+            let offset = usize::try_from(offset).map_err(|_| Code::BadParameter)?;
+            let rest = text.as_bytes().get(offset..).filter(|rest| !rest.is_empty()).ok_or(Code::BadParameter)?;
+            // As in C, the text ends with a zero.
+            out.u32(text.len() as u32 + 1);
+            out.u32(rest.len() as u32 + 1);
+            out.0.extend_from_slice(rest);
+            out.0.push(0);
+        }
+        Request::LockStorage { .. } => {}
+    }
+    Ok((out.0, then))
+}
+
+/// A response that begins with success.
+struct Out(Zeroizing<Vec<u8>>);
+
+impl Out {
+    fn new() -> Self {
+        Self(Zeroizing::new(vec![0; 4]))
+    }
+
+    fn u32(&mut self, value: u32) {
+        self.0.extend_from_slice(&value.to_be_bytes());
+    }
+}
