@@ -292,6 +292,9 @@ fn wrong(tpm: &mut Tpm, session: Handle, entity: Option<(Handle, Role)>) -> Rc {
     let bound = tpm.sessions.get(session).and_then(|s| s.bound.as_ref()).map_or(DaScope::Exempt, |b| b.scope);
     let own = entity.map_or(DaScope::Exempt, |(handle, _)| tpm.da_scope(handle));
     let scope = if own == DaScope::Exempt { bound } else { own };
+    if scope != DaScope::Exempt {
+        tpm.permanent_changed();
+    }
     tpm.lockout.fail(scope, tpm.time.time_ms())
 }
 

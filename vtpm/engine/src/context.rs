@@ -60,6 +60,30 @@ impl Epochs {
         self.next
     }
 
+    /// Writes them for [`Epochs::restore`].
+    pub(super) fn save(&self, w: &mut Writer) {
+        w.bytes(&self.reset);
+        w.bytes(&self.clear);
+        w.u64(self.next);
+    }
+
+    /// Reads what [`Epochs::save`] has written.
+    pub(super) fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), Error> {
+        *self = Self { reset: r.array("epoch")?, clear: r.array("epoch")?, next: r.u64("number of saved objects")? };
+        Ok(())
+    }
+
+    /// Writes which boot this is, for [`Epochs::is_same_boot`].
+    pub(super) fn save_boot(&self, w: &mut Writer) {
+        w.bytes(&self.reset);
+        w.bytes(&self.clear);
+    }
+
+    /// Whether [`Epochs::save_boot`] wrote this in the same boot of the same TPM.
+    pub(super) fn is_same_boot(&self, r: &mut Reader<'_>) -> Result<bool, Error> {
+        Ok(r.array("epoch")? == self.reset && r.array("epoch")? == self.clear)
+    }
+
     /// What a context is bound to: its number, what it is, and when.
     fn binding(&self, sequence: u64, saved: Handle) -> Vec<u8> {
         let mut w = Writer::new();
@@ -147,7 +171,11 @@ pub(super) fn write_object(w: &mut Writer, object: &Object) {
 
 /// Reads what [`write_object`] has written. Only this TPM's own contexts come this far.
 pub(super) fn read_object(context: &[u8], hierarchy: Handle) -> Result<Object, Error> {
-    let mut r = Reader::new(context);
+    read_sized_object(&mut Reader::new(context), hierarchy)
+}
+
+/// Reads what [`write_object`] has written, with its size before it.
+pub(super) fn read_sized_object(r: &mut Reader<'_>, hierarchy: Handle) -> Result<Object, Error> {
     r.sized("context", |r| {
         let kind = r.u8("context")?;
         if kind == 0 {

@@ -104,7 +104,11 @@ impl<'a> Params<'a> {
 /// Executes a command and answers its response.
 pub(super) fn execute(tpm: &mut Tpm, locality: u8, command: &[u8]) -> Vec<u8> {
     let mut w = Writer::from_vec(Vec::with_capacity(USUAL_RESPONSE));
-    if let Err(code) = run(tpm, locality, command, &mut w) {
+    let mut result = run(tpm, locality, command, &mut w);
+    if tpm.store_changes().is_err() {
+        result = Err(rc::FAILURE);
+    }
+    if let Err(code) = result {
         w.truncate(0);
         // Part 3, 5.2: a command with a bad tag gets the answer that a TPM 1.2 would give.
         w.u16(if code == rc::BAD_TAG { st::RSP_COMMAND } else { st::NO_SESSIONS });

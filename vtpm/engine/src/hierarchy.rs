@@ -1,9 +1,10 @@
 //! Hierarchies: primary seeds, proofs and authorizations (Part 1, 14).
 
-use bulla_tpm_types::{Handle, rh};
+use bulla_tpm_types::{Error, Handle, Reader, Writer, rh};
 
 use super::drbg::Drbg;
-use super::secret::{AuthValue, Seed, empty_seed};
+use super::secret::{AuthValue, SEED_SIZE, Seed, empty_seed};
+use super::state::flag;
 
 /// One hierarchy.
 pub(super) struct Hierarchy {
@@ -18,6 +19,19 @@ pub(super) struct Hierarchy {
 impl Hierarchy {
     fn empty() -> Self {
         Self { seed: empty_seed(), proof: empty_seed(), auth: AuthValue::default() }
+    }
+
+    fn save(&self, w: &mut Writer) {
+        w.bytes(&self.seed[..]);
+        w.bytes(&self.proof[..]);
+        w.tpm2b(self.auth.as_bytes());
+    }
+
+    fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), Error> {
+        self.seed.copy_from_slice(r.take(SEED_SIZE, "primary seed")?);
+        self.proof.copy_from_slice(r.take(SEED_SIZE, "proof")?);
+        self.auth = AuthValue::new(r.tpm2b(SEED_SIZE, "authValue")?);
+        Ok(())
     }
 
     fn regenerate(&mut self, random: &mut Drbg) {
@@ -60,6 +74,25 @@ impl Hierarchies {
         }
         h.generated = true;
         h
+    }
+
+    /// Writes them for [`Hierarchies::restore`].
+    pub(super) fn save(&self, w: &mut Writer) {
+        w.u8(u8::from(self.generated));
+        for hierarchy in [&self.platform, &self.owner, &self.endorsement, &self.null] {
+            hierarchy.save(w);
+        }
+        w.tpm2b(self.lockout.as_bytes());
+    }
+
+    /// Reads what [`Hierarchies::save`] has written.
+    pub(super) fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), Error> {
+        self.generated = flag(r, "whether there are seeds")?;
+        for hierarchy in [&mut self.platform, &mut self.owner, &mut self.endorsement, &mut self.null] {
+            hierarchy.restore(r)?;
+        }
+        self.lockout = AuthValue::new(r.tpm2b(SEED_SIZE, "lockoutAuth")?);
+        Ok(())
     }
 
     /// Whether the seeds exist.

@@ -36,6 +36,7 @@ mod secret;
 mod selftest;
 mod sequence;
 mod session;
+mod state;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -47,7 +48,8 @@ use alloc::vec::Vec;
 use bulla_tpm_types::{DigestValues, Rc, rc};
 
 pub use dispatch::{MAX_COMMAND_SIZE, MAX_RESPONSE_SIZE};
-pub use platform::{Cancel, Clock, Entropy, EntropyError};
+pub use platform::{Cancel, Clock, Entropy, EntropyError, NoStorage, Storage, StorageError};
+pub use state::{MAX_STATE_SIZE, StateError};
 pub use table::command_name;
 
 use context::Epochs;
@@ -65,6 +67,7 @@ use time::TpmTime;
 pub struct Tpm {
     entropy: Box<dyn Entropy>,
     clock: Box<dyn Clock>,
+    storage: Box<dyn Storage>,
     cancel: Option<Box<dyn Cancel>>,
     random: Drbg,
     mode: Mode,
@@ -77,6 +80,9 @@ pub struct Tpm {
     epochs: Epochs,
     /// Whether something that survives a loss of power has changed since it was last stored.
     changed: bool,
+    /// What was stored, for [`Tpm::store_changes`] to check.
+    #[cfg(test)]
+    stored: Vec<u8>,
     // What does not, but for the persistent objects.
     objects: Objects,
     sessions: Sessions,
@@ -127,14 +133,24 @@ impl Tpm {
     ///
     /// If `entropy` fails, the TPM is born in failure mode.
     #[must_use]
-    pub fn manufacture(mut entropy: Box<dyn Entropy>, clock: Box<dyn Clock>) -> Self {
+    pub fn manufacture(entropy: Box<dyn Entropy>, clock: Box<dyn Clock>) -> Self {
+        let mut tpm = Self::without_seeds(entropy, clock);
+        if tpm.mode != Mode::Failed {
+            tpm.hierarchies = Hierarchies::generate(&mut tpm.random);
+        }
+        tpm
+    }
+
+    /// A TPM that was never given its seeds.
+    fn without_seeds(mut entropy: Box<dyn Entropy>, clock: Box<dyn Clock>) -> Self {
         let (random, healthy) = match Drbg::from_entropy(&mut *entropy) {
             Ok(drbg) => (drbg, true),
             Err(EntropyError) => (Drbg::new(&[]), false),
         };
-        let mut tpm = Self {
+        Self {
             entropy,
             clock,
+            storage: Box::new(NoStorage),
             cancel: None,
             random,
             mode: if healthy { Mode::Off } else { Mode::Failed },
@@ -145,6 +161,8 @@ impl Tpm {
             shutdown: Some(Shutdown::Clear),
             epochs: Epochs::default(),
             changed: true,
+            #[cfg(test)]
+            stored: Vec::new(),
             objects: Objects::default(),
             sessions: Sessions::default(),
             commitments: Commitments::default(),
@@ -154,11 +172,7 @@ impl Tpm {
             hcrtm: false,
             locality_three: false,
             orderly: true,
-        };
-        if healthy {
-            tpm.hierarchies = Hierarchies::generate(&mut tpm.random);
         }
-        tpm
     }
 
     /// _TPM_Init: power comes on, or goes and comes on again (Part 3, 9.2).
@@ -182,6 +196,8 @@ impl Tpm {
             Ok(()) if born_healthy => Mode::Initialized,
             _ => Mode::Failed,
         };
+        // If it fails, so has the TPM, and it says so.
+        let _ = self.store_changes();
     }
 
     /// Executes a command that came from `locality` (0 to 4, or 32 and above) and answers its response, which
@@ -206,6 +222,9 @@ impl Tpm {
         if self.mode == Mode::Operational {
             self.forget_shutdown();
             self.pcrs.drtm_reset();
+        }
+        if self.store_changes().is_err() {
+            return;
         }
         self.hash = Some(HashSequence::default());
     }
@@ -250,8 +269,11 @@ impl Tpm {
     /// Brings Clock, Time and the recovery of failed authorizations up to now.
     fn settle_time(&mut self) {
         let now = self.clock.now_ms();
-        self.time.advance(now);
-        self.lockout.recover(self.time.time_ms());
+        let clock_due = self.time.advance(now);
+        let recovered = self.lockout.recover(self.time.time_ms());
+        if clock_due || recovered {
+            self.permanent_changed();
+        }
     }
 
     /// Something changed that TPM2_Shutdown had saved: the shutdown no longer counts (Part 3, 9.4).

@@ -1,8 +1,9 @@
 //! Dictionary attack protection (Part 1, 19.8).
 
-use bulla_tpm_types::{Rc, rc};
+use bulla_tpm_types::{Error, Rc, Reader, Writer, rc};
 
 use super::session::DaScope;
+use super::state::flag;
 
 /// What wrong authorizations have done so far.
 #[derive(Debug, Default)]
@@ -62,8 +63,36 @@ impl DictionaryAttack {
         self.since_ms = now_ms;
     }
 
-    /// Forgets one failure for each interval that has passed while powered.
-    pub(super) fn recover(&mut self, now_ms: u64) {
+    /// Writes what survives a loss of power, for [`DictionaryAttack::restore`]: Time starts anew then.
+    pub(super) fn save(&self, w: &mut Writer) {
+        w.u32(self.failed_tries);
+        w.u8(u8::from(self.lockout_failed_ms.is_some()));
+    }
+
+    /// Reads what [`DictionaryAttack::save`] has written.
+    pub(super) fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), Error> {
+        self.failed_tries = r.u32("failedTries")?;
+        self.lockout_failed_ms = flag(r, "whether lockoutAuth failed")?.then_some(0);
+        Ok(())
+    }
+
+    /// Writes the rest, for [`DictionaryAttack::restore_volatile`].
+    pub(super) fn save_volatile(&self, w: &mut Writer) {
+        w.u64(self.since_ms);
+        w.u64(self.lockout_failed_ms.unwrap_or(0));
+    }
+
+    /// Reads what [`DictionaryAttack::save_volatile`] has written.
+    pub(super) fn restore_volatile(&mut self, r: &mut Reader<'_>) -> Result<(), Error> {
+        self.since_ms = r.u64("time of the last failure")?;
+        let at = r.u64("time of lockoutAuth's failure")?;
+        self.lockout_failed_ms = self.lockout_failed_ms.map(|_| at);
+        Ok(())
+    }
+
+    /// Forgets one failure for each interval that has passed while powered. Answers whether it did.
+    pub(super) fn recover(&mut self, now_ms: u64) -> bool {
+        let before = (self.failed_tries, self.lockout_failed_ms.is_some());
         let recovery = u64::from(LOCKOUT_RECOVERY_SECONDS) * 1000;
         self.lockout_failed_ms = self.lockout_failed_ms.map(|at| at.min(now_ms)).filter(|at| now_ms - at < recovery);
         let interval = u64::from(RECOVERY_SECONDS) * 1000;
@@ -72,5 +101,6 @@ impl DictionaryAttack {
         let intervals = (now_ms - self.since_ms) / interval;
         self.failed_tries = self.failed_tries.saturating_sub(u32::try_from(intervals).unwrap_or(u32::MAX));
         self.since_ms += intervals * interval;
+        before != (self.failed_tries, self.lockout_failed_ms.is_some())
     }
 }

@@ -190,6 +190,17 @@ impl Objects {
         Ok(Handle(rh::TRANSIENT_FIRST.0 + n))
     }
 
+    /// Puts an object in the slot of a handle; false when it is not free or there is none.
+    pub(super) fn put(&mut self, handle: Handle, object: Object) -> bool {
+        match slot(handle).and_then(|n| self.slots.get_mut(n)) {
+            Some(place @ None) => {
+                *place = Some(Box::new(object));
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The object of a handle.
     pub(super) fn get(&self, handle: Handle) -> Option<&Object> {
         match handle.handle_type() {

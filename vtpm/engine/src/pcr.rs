@@ -105,6 +105,13 @@ pub(super) struct Pcrs {
 /// The PCR that Shutdown(STATE) preserves.
 pub(super) struct SavedPcrs(Pcrs);
 
+impl SavedPcrs {
+    /// Writes them for [`Pcrs::restore_from`].
+    pub(super) fn save_to(&self, w: &mut Writer) {
+        self.0.save_to(w);
+    }
+}
+
 impl Pcrs {
     /// PCR as they are when power comes on.
     pub(super) fn new() -> Self {
@@ -150,6 +157,33 @@ impl Pcrs {
     /// What Shutdown(STATE) preserves.
     pub(super) fn save(&self) -> SavedPcrs {
         SavedPcrs(self.clone())
+    }
+
+    /// Writes all values and the counter, for [`Pcrs::restore_from`].
+    pub(super) fn save_to(&self, w: &mut Writer) {
+        w.u32(self.update_counter);
+        w.u8(self.banks.len() as u8);
+        for value in self.banks.iter().flatten() {
+            w.put(value);
+        }
+    }
+
+    /// Reads what [`Pcrs::save_to`] has written.
+    pub(super) fn restore_from(&mut self, r: &mut Reader<'_>) -> Result<(), Error> {
+        self.update_counter = r.u32("pcrUpdateCounter")?;
+        let at = r.clone();
+        if usize::from(r.u8("number of PCR banks")?) != self.banks.len() {
+            return Err(at.error(ErrorKind::Size, "number of PCR banks"));
+        }
+        for value in self.banks.iter_mut().flatten() {
+            let at = r.clone();
+            let read: Ha = r.get()?;
+            if read.alg() != value.alg() {
+                return Err(at.error(ErrorKind::Hash, "PCR"));
+            }
+            *value = read;
+        }
+        Ok(())
     }
 
     /// pcrUpdateCounter.

@@ -38,3 +38,29 @@ impl Cancel for Arc<AtomicBool> {
         self.load(Ordering::Relaxed)
     }
 }
+/// The storage failed: what was to be kept may not be there after a loss of power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the storage failed")]
+pub struct StorageError;
+
+/// Where a TPM keeps what survives a loss of power.
+pub trait Storage: Send {
+    /// Makes `permanent` what [`Tpm::load`](crate::Tpm::load) will be given after the next loss of power, whole or not at
+    /// all: when this returns `Ok` it is durable, and at no moment is neither the old nor the new state there.
+    ///
+    /// The bytes hold every secret of the TPM. They are at most [`MAX_STATE_SIZE`](crate::MAX_STATE_SIZE).
+    ///
+    /// # Errors
+    /// When it may not be durable: the TPM then enters failure mode, since nobody can be told that a command succeeded.
+    fn store(&mut self, permanent: &[u8]) -> Result<(), StorageError>;
+}
+
+/// No storage: such a TPM's keys end with it.
+#[derive(Clone, Copy, Debug)]
+pub struct NoStorage;
+
+impl Storage for NoStorage {
+    fn store(&mut self, _: &[u8]) -> Result<(), StorageError> {
+        Ok(())
+    }
+}

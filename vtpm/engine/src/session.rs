@@ -424,6 +424,49 @@ impl Sessions {
         Self { slots, next: self.next, exclusive_audit: None }
     }
 
+    /// Writes all sessions, loaded and saved, for [`Sessions::restore`].
+    pub(super) fn save(&self, w: &mut Writer) {
+        w.u64(self.next);
+        w.put(&self.exclusive_audit.unwrap_or_default());
+        let taken = || (0u8..).zip(&self.slots).filter(|(_, slot)| !matches!(slot, Slot::Free));
+        w.u8(taken().count() as u8);
+        for (n, slot) in taken() {
+            w.u8(n);
+            match slot {
+                Slot::Free => {}
+                Slot::Saved { sequence } => {
+                    w.u8(0);
+                    w.u64(*sequence);
+                }
+                Slot::Loaded(session) => {
+                    w.u8(1);
+                    session.save(w);
+                }
+            }
+        }
+    }
+
+    /// Reads what [`Sessions::save`] has written.
+    pub(super) fn restore(r: &mut Reader<'_>) -> Result<Self, Error> {
+        let mut sessions = Self { next: r.u64("number of saved sessions")?, ..Self::default() };
+        sessions.exclusive_audit = Some(r.get()?).filter(|h| *h != Handle::default());
+        for _ in 0..r.u8("number of sessions")? {
+            let at = r.clone();
+            let bad = || at.error(ErrorKind::Value, "session");
+            let slot = sessions.slots.get_mut(usize::from(r.u8("place of a session")?)).ok_or_else(bad)?;
+            *slot = match (&*slot, r.u8("session")?) {
+                (Slot::Free, 0) => Slot::Saved { sequence: r.u64("number of a saved session")? },
+                (Slot::Free, 1) => Slot::Loaded(Box::new(Session::restore(r)?)),
+                _ => return Err(bad()),
+            };
+            if matches!(slot, Slot::Saved { sequence } if *sequence >= sessions.next) {
+                return Err(bad());
+            }
+        }
+        let bad = || r.error(ErrorKind::Size, "number of sessions");
+        if sessions.loaded().count() > LOADED { Err(bad()) } else { Ok(sessions) }
+    }
+
     /// The first handle of each session whose place is at least that of `from`.
     pub(super) fn from(from: u32) -> impl Fn(&Handle) -> bool {
         move |h| h.0 & 0x00ff_ffff >= from & 0x00ff_ffff

@@ -1,6 +1,8 @@
 //! Time, Clock and the reset counters (Part 1, 36).
 
-use bulla_tpm_types::{ClockInfo, TimeInfo};
+use bulla_tpm_types::{ClockInfo, Error, Reader, TimeInfo, Writer};
+
+use super::state::flag;
 
 /// Milliseconds between updates of Clock in NV: TPM_PT_CLOCK_UPDATE. A power of two.
 pub(super) const CLOCK_UPDATE_MS: u64 = 1 << 12;
@@ -24,6 +26,8 @@ pub(super) struct TpmTime {
     last: Option<u64>,
     /// `safe` becomes true when Clock reaches this.
     safe_from: Option<u64>,
+    /// The state is an older one or a copy: another TPM may have reported a larger Clock.
+    diverged: bool,
 }
 
 impl TpmTime {
@@ -33,11 +37,14 @@ impl TpmTime {
         self.last = Some(now);
     }
 
-    /// Adds what has passed on the platform's clock.
-    pub(super) fn advance(&mut self, now: u64) {
+    /// Adds what has passed on the platform's clock. Answers whether Clock has to be stored: it is each time that
+    /// [`CLOCK_UPDATE_MS`] are full, so that no Clock that was ever reported is larger than the one stored with its low
+    /// bits set (Part 1, 36.3).
+    pub(super) fn advance(&mut self, now: u64) -> bool {
         let Some(last) = self.last else {
-            return;
+            return false;
         };
+        let before = self.info.clock_info.clock;
         let passed = now.saturating_sub(last);
         self.last = Some(now.max(last));
         self.info.time = self.info.time.saturating_add(passed);
@@ -45,6 +52,51 @@ impl TpmTime {
         if self.safe_from.is_some_and(|at| self.info.clock_info.clock >= at) {
             self.safe_from = None;
         }
+        before / CLOCK_UPDATE_MS != self.info.clock_info.clock / CLOCK_UPDATE_MS
+    }
+
+    /// Writes what survives a loss of power, for [`TpmTime::restore`].
+    pub(super) fn save(&self, w: &mut Writer) {
+        let c = &self.info.clock_info;
+        w.u64(c.clock);
+        w.u32(c.reset_count);
+        w.u32(c.restart_count);
+        w.u8(u8::from(self.diverged));
+        put_option(w, self.safe_from);
+    }
+
+    /// Reads what [`TpmTime::save`] has written.
+    pub(super) fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), Error> {
+        let c = &mut self.info.clock_info;
+        c.clock = r.u64("Clock")?;
+        c.reset_count = r.u32("resetCount")?;
+        c.restart_count = r.u32("restartCount")?;
+        self.diverged = flag(r, "diverged")?;
+        self.safe_from = get_option(r)?;
+        Ok(())
+    }
+
+    /// Writes the rest, for [`TpmTime::restore_volatile`].
+    pub(super) fn save_volatile(&self, w: &mut Writer) {
+        w.u64(self.info.time);
+        w.u64(self.info.clock_info.clock);
+        put_option(w, self.safe_from);
+    }
+
+    /// Goes on at `now` from where [`TpmTime::save_volatile`] was asked.
+    pub(super) fn restore_volatile(&mut self, r: &mut Reader<'_>, now: u64) -> Result<(), Error> {
+        self.info.time = r.u64("Time")?;
+        self.info.clock_info.clock = r.u64("Clock")?;
+        self.safe_from = get_option(r)?;
+        self.last = Some(now);
+        Ok(())
+    }
+
+    /// Another TPM may have gone on from the same state: see [`Tpm::diverge`](super::Tpm::diverge).
+    pub(super) fn diverge(&mut self, resets: u32) {
+        let c = &mut self.info.clock_info;
+        c.reset_count = c.reset_count.saturating_add(resets);
+        self.diverged = true;
     }
 
     /// Counts a startup. After a disorderly one, Clock may have been reported larger than it is until its next
@@ -68,6 +120,7 @@ impl TpmTime {
     pub(super) fn clear(&mut self) {
         self.info.clock_info = ClockInfo::default();
         self.safe_from = None;
+        self.diverged = false;
     }
 
     /// TPMS_TIME_INFO.
@@ -77,13 +130,24 @@ impl TpmTime {
 
     /// TPMS_CLOCK_INFO.
     pub(super) fn clock_info(&self) -> ClockInfo {
-        ClockInfo { safe: self.safe_from.is_none(), ..self.info.clock_info }
+        ClockInfo { safe: self.safe_from.is_none() && !self.diverged, ..self.info.clock_info }
     }
 
     /// Milliseconds since power came on.
     pub(super) fn time_ms(&self) -> u64 {
         self.info.time
     }
+}
+
+fn put_option(w: &mut Writer, value: Option<u64>) {
+    w.u8(u8::from(value.is_some()));
+    if let Some(value) = value {
+        w.u64(value);
+    }
+}
+
+fn get_option(r: &mut Reader<'_>) -> Result<Option<u64>, Error> {
+    if flag(r, "whether Clock is safe")? { r.u64("when Clock is safe").map(Some) } else { Ok(None) }
 }
 
 #[cfg(test)]

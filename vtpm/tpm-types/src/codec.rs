@@ -58,7 +58,14 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Error> {
+    /// The next `n` bytes, as a reader whose offsets go on from this one's.
+    pub fn part(&mut self, n: usize, what: &'static str) -> Result<Self, Error> {
+        let base = self.base;
+        Ok(Self { bytes: self.take(n, what)?, base })
+    }
+
+    /// The next `N` bytes.
+    pub fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Error> {
         let Some((head, tail)) = self.bytes.split_first_chunk::<N>() else {
             return Err(self.error(ErrorKind::Insufficient, what));
         };

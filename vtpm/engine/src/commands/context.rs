@@ -142,11 +142,14 @@ pub(crate) fn evict_control(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<()
     }
     if handle.handle_type() == ht::TRANSIENT {
         let object = object.clone();
-        return tpm.objects.persist(persistent, object);
+        tpm.objects.persist(persistent, object)?;
+        tpm.permanent_changed();
+        return Ok(());
     }
     if handle != persistent {
         return Err(rc::HANDLE.handle(2));
     }
     tpm.objects.evict(handle);
+    tpm.permanent_changed();
     Ok(())
 }

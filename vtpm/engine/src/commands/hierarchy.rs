@@ -15,6 +15,7 @@ pub(crate) fn hierarchy_change_auth(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> R
         return Err(rc::SIZE.parameter(1));
     }
     let changed = tpm.hierarchies.set_auth(call.handle(1), AuthValue::new(auth));
+    tpm.permanent_changed();
     if changed { Ok(()) } else { Err(rc::VALUE.handle(1)) }
 }
 
@@ -23,6 +24,7 @@ pub(crate) fn clear(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     call.no_params()?;
     tpm.require(TestSet::DRBG)?;
     tpm.forget_shutdown();
+    tpm.permanent_changed();
     tpm.hierarchies.clear(&mut tpm.random);
     tpm.objects.clear(|hierarchy| matches!(hierarchy, rh::OWNER | rh::ENDORSEMENT));
     tpm.lockout = Default::default();
@@ -34,5 +36,6 @@ pub(crate) fn clear(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
 pub(crate) fn lock_reset(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     call.no_params()?;
     tpm.lockout.forget();
+    tpm.permanent_changed();
     Ok(())
 }

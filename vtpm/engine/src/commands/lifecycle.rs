@@ -65,6 +65,7 @@ pub(crate) fn startup(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> 
     tpm.locality_three = locality_three;
     tpm.orderly = orderly;
     tpm.mode = Mode::Operational;
+    tpm.permanent_changed();
     Ok(())
 }
 
@@ -80,5 +81,6 @@ pub(crate) fn shutdown(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc>
             locality_three: tpm.locality_three,
         })),
     });
+    tpm.permanent_changed();
     Ok(())
 }
