@@ -10,6 +10,7 @@ use bulla_boot_abi::progress::{Milestone, Progress};
 use bulla_boot_abi::window::{Directory, HEADER_LEN, Kind};
 use bulla_tests::kvm_or_skip;
 use bulla_vmm::backend::kvm::KvmBackend;
+use bulla_vmm::devices::tpm::TpmInterface;
 use bulla_vmm::evidence;
 use bulla_vmm::machine::{Machine, MachineConfig};
 use bulla_vmm::measure::{BootInputs, expected};
@@ -30,6 +31,7 @@ fn inputs() -> BootInputs<'static> {
         cmdline: "honest words",
         memory: MEMORY,
         vcpus: 1,
+        tpm_interface: TpmInterface::Crb,
     }
 }
 

@@ -11,6 +11,7 @@ use bulla_bootloader::plan::{PlanError, plan};
 use bulla_tpm_types::eventlog::ev;
 
 use crate::acpi;
+use crate::devices::tpm::TpmInterface;
 use crate::machine::{ConfigError, Images, MachineConfig};
 
 /// What a VM is started with, as far as it is measured.
@@ -30,6 +31,8 @@ pub struct BootInputs<'a> {
     pub memory: u64,
     /// Number of vCPUs.
     pub vcpus: u32,
+    /// How the guest talks to its TPM.
+    pub tpm_interface: TpmInterface,
 }
 
 impl<'a> BootInputs<'a> {
@@ -71,7 +74,7 @@ pub fn events(inputs: &BootInputs<'_>) -> Result<Vec<ExpectedEvent>, MeasureErro
     MachineConfig { memory: inputs.memory, vcpus: inputs.vcpus, ..MachineConfig::default() }.validate()?;
     inputs.images().validate()?;
     let map = window::standard_memory_map(inputs.memory);
-    let tables = acpi::build(&acpi::AcpiConfig { vcpus: inputs.vcpus })?;
+    let tables = acpi::build(&acpi::AcpiConfig { vcpus: inputs.vcpus, tpm: inputs.tpm_interface })?;
     let initrd_len = inputs.initrd.map(|i| i.len() as u64);
     let plan = plan(inputs.kernel, initrd_len, inputs.cmdline.as_bytes(), &map)?;
 

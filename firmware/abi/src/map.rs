@@ -9,7 +9,7 @@
 //! | 0xC800_0000 | 64 KiB | mailbox between the host and the tenant | guest and host |
 //! | 0xD000_0000 | ≤ 512 MiB | boot window: images the host offers; gone after the hand-over | host |
 //! | 0xFEC0_0000 | 4 KiB | IOAPIC | device |
-//! | 0xFED4_0000 | 20 KiB | TPM, CRB interface, localities 0–4 | device |
+//! | 0xFED4_0000 | 20 KiB | TPM, CRB or FIFO interface, localities 0–4 | device |
 //! | 0xFEE0_0000 | 4 KiB | local APIC | device |
 //! | 0xFFC0_0000 | 1 MiB | firmware: image, then its private memory | firmware |
 //! | 0xFFD0_0000 | 3 MiB | bootloader: image, then its private memory | bootloader |

@@ -40,8 +40,8 @@ pub enum Failure {
     /// A Rust panic: a bug of ours.
     #[error("guest firmware panicked (a bug in bulla)")]
     Panic = 0x8000_0002,
-    /// No TPM answers at the CRB address.
-    #[error("no TPM at the CRB address")]
+    /// No TPM answers at its address.
+    #[error("no TPM at its address")]
     TpmMissing = 0x8000_0010,
     /// The TPM answered a command with an error, or not at all.
     #[error("the TPM refused a command of the firmware")]

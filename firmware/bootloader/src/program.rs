@@ -20,7 +20,7 @@ use bulla_bootloader::kernel::Kernel;
 use bulla_bootloader::load::{Unpacking, check_unpacked, unpacking};
 use bulla_bootloader::memory::low_ram;
 use bulla_bootloader::plan::{Plan, PlanError, Protocol, kernel_copy_at, plan};
-use bulla_guest_rt::crb::Crb;
+use bulla_guest_rt::interface::Interface;
 use bulla_guest_rt::machine::{TpmRegisters, copy_from_window, take_memory};
 use bulla_guest_rt::measure::{Chain, MeasureError};
 use bulla_guest_rt::{fail, gate, main, progress, with_heap};
@@ -176,7 +176,7 @@ fn measure(
     cmdline: &[u8],
     plan: &Plan<'_>,
 ) -> Result<(), Stop> {
-    let tpm = Crb::open(TpmRegisters::locality0()).map_err(MeasureError::from)?;
+    let tpm = Interface::open(TpmRegisters::locality0()).map_err(MeasureError::from)?;
     // SAFETY: the area is reserved in the memory map, and the firmware, which began the log, is gone.
     let log = unsafe { take_memory(map::EVENT_LOG_BASE, u64::from(map::EVENT_LOG_SIZE)) };
     let used = usize::try_from(handoff.log_len).map_err(|_| Stop::Handoff)?;

@@ -3,13 +3,15 @@
 //! Programs run at CPL 3 on one vCPU with interrupts off, over an identity mapping of the first 4 GiB; ring 0 is the
 //! small gate in `ring0.s`. A program defines its `main` with [`main!`] and is linked by its own `link.ld`.
 //!
-//! [`crb`] (the TPM's interface) and [`measure`] (hash, extend, log) are plain logic and build on any machine; the
+//! [`interface`] (the TPM's) and [`measure`] (hash, extend, log) are plain logic and build on any machine; the
 //! rest exists only in the guest, that is with `cfg(bulla_guest)`, which the build script of `bulla-firmware` sets.
 #![no_std]
 
 extern crate alloc;
 
 pub mod crb;
+pub mod fifo;
+pub mod interface;
 pub mod measure;
 
 #[cfg(bulla_guest)]

@@ -11,7 +11,7 @@ use core::arch::asm;
 
 use bulla_boot_abi::map;
 
-use crate::crb::{Registers, WIDE};
+use crate::interface::{Registers, WIDE};
 
 /// Writes a byte to a port.
 pub fn out8(port: u16, value: u8) {

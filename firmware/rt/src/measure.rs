@@ -8,7 +8,7 @@ use bulla_tpm_types::hash::Hasher;
 use bulla_tpm_types::response::{self, ResponseError};
 use bulla_tpm_types::{DigestValues, HashAlg, StartupType, command};
 
-use crate::crb::{Crb, CrbError, Registers};
+use crate::interface::{Interface, InterfaceError, Registers};
 
 /// Something that carries a command to the TPM and its response back.
 pub trait Transport {
@@ -16,11 +16,11 @@ pub trait Transport {
     ///
     /// # Errors
     /// The TPM could not be talked to.
-    fn transmit(&mut self, command: &[u8]) -> Result<&[u8], CrbError>;
+    fn transmit(&mut self, command: &[u8]) -> Result<&[u8], InterfaceError>;
 }
 
-impl<R: Registers> Transport for Crb<R> {
-    fn transmit(&mut self, command: &[u8]) -> Result<&[u8], CrbError> {
+impl<R: Registers> Transport for Interface<R> {
+    fn transmit(&mut self, command: &[u8]) -> Result<&[u8], InterfaceError> {
         Self::transmit(self, command)
     }
 }
@@ -30,7 +30,7 @@ impl<R: Registers> Transport for Crb<R> {
 pub enum MeasureError {
     /// The TPM could not be talked to.
     #[error(transparent)]
-    Interface(#[from] CrbError),
+    Interface(#[from] InterfaceError),
     /// The TPM refused.
     #[error("{command}: {error}")]
     Refused {
@@ -54,7 +54,7 @@ impl MeasureError {
     /// The failure to tell the monitor.
     pub fn failure(&self) -> Failure {
         match self {
-            Self::Interface(CrbError::Missing(_)) => Failure::TpmMissing,
+            Self::Interface(InterfaceError::Missing(_)) => Failure::TpmMissing,
             Self::Interface(_) | Self::Refused { .. } | Self::NoBank => Failure::TpmFailed,
             Self::Log(LogFull::MissingDigest(_)) => Failure::WindowItemMissing,
             Self::Log(_) => Failure::EventLogFull,
@@ -192,7 +192,7 @@ mod tests {
     }
 
     impl Transport for &mut Fake {
-        fn transmit(&mut self, command: &[u8]) -> Result<&[u8], CrbError> {
+        fn transmit(&mut self, command: &[u8]) -> Result<&[u8], InterfaceError> {
             self.commands.push(command.to_vec());
             let code = u32::from_be_bytes(command[6..10].try_into().unwrap());
             let mut w = Writer::new();

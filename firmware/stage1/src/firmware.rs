@@ -12,7 +12,7 @@ use bulla_boot_abi::image::{self, BOOTLOADER_MAGIC, HEADER_LEN};
 use bulla_boot_abi::progress::{Failure, Milestone};
 use bulla_boot_abi::window::{self, Directory, Kind, MemoryRange};
 use bulla_boot_abi::{chain, handoff, map};
-use bulla_guest_rt::crb::Crb;
+use bulla_guest_rt::interface::Interface;
 use bulla_guest_rt::machine::{TpmRegisters, copy_from_window, take_memory};
 use bulla_guest_rt::measure::{Chain, MeasureError};
 use bulla_guest_rt::{fail, gate, main, progress};
@@ -20,7 +20,7 @@ use bulla_stage1::check_memory_map;
 use bulla_tpm_types::eventlog::ev;
 use bulla_tpm_types::{DigestValues, Unmarshal};
 
-type Measurer = Chain<'static, Crb<TpmRegisters>>;
+type Measurer = Chain<'static, Interface<TpmRegisters>>;
 
 main!(firmware);
 
@@ -57,7 +57,7 @@ fn told(error: MeasureError) -> Told<MeasureError> {
 }
 
 fn start_tpm() -> Result<Measurer, Told<MeasureError>> {
-    let tpm = Crb::open(TpmRegisters::locality0()).map_err(|e| told(e.into()))?;
+    let tpm = Interface::open(TpmRegisters::locality0()).map_err(|e| told(e.into()))?;
     // SAFETY: the module's rule; the area is reserved in the memory map.
     let area = unsafe { take_memory(map::EVENT_LOG_BASE, u64::from(map::EVENT_LOG_SIZE)) };
     Chain::start(tpm, area).map_err(told)

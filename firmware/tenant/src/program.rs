@@ -13,7 +13,7 @@ use bulla_boot_abi::mailbox::{BenchKind, Reply, Request};
 use bulla_boot_abi::progress::{Failure, Milestone};
 use bulla_boot_abi::{map, port};
 use bulla_channel::RawRegion;
-use bulla_guest_rt::crb::{Crb, Registers};
+use bulla_guest_rt::interface::{Interface, Registers};
 use bulla_guest_rt::machine::{TpmRegisters, in8, out16, take_memory};
 use bulla_guest_rt::{fail, gate, main, progress};
 use bulla_tenant::boot::{self, BootError, BootFacts, Memory};
@@ -21,7 +21,7 @@ use bulla_tenant::mailbox::Mailbox;
 use bulla_tenant::serve::{Machine, Tenant};
 use bulla_tenant::tpm::Tpm;
 
-/// Any register that has no side effect: TPM_CRB_INTF_ID.
+/// Any register that has no side effect: TPM_INTERFACE_ID.
 const QUIET_REGISTER: u16 = 0x30;
 /// The third byte of the PM timer: 3.579545 MHz / 65536, a count each 18.3 ms (ACPI 6.5, 4.8.3.3).
 const SLOW_TIMER: u16 = port::PM_TMR + 2;
@@ -34,8 +34,8 @@ main!(tenant);
 
 fn tenant(boot_params: u64) -> ! {
     let facts = or_fail(boot_facts(boot_params));
-    let crb = or_fail(Crb::open(TpmRegisters::locality0()));
-    let tpm = or_fail(Tpm::new(crb));
+    let interface = or_fail(Interface::open(TpmRegisters::locality0()));
+    let tpm = or_fail(Tpm::new(interface));
     let memory = or_fail(shared(map::MAILBOX_BASE, map::MAILBOX_SIZE).ok_or("no mailbox"));
     let mut mailbox = Mailbox::new(memory);
     let window = |size: usize| shared(map::CHANNEL_BASE, size as u64);

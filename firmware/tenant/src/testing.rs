@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use bulla_boot_abi::mailbox::BenchKind;
-use bulla_guest_rt::crb::CrbError;
+use bulla_guest_rt::interface::InterfaceError;
 use bulla_guest_rt::measure::Transport;
 use bulla_tpm_types::eventlog::{LogBuilder, ev};
 use bulla_tpm_types::{HashAlg, StartupType, command, hash};
@@ -58,7 +58,7 @@ impl EngineTransport {
 }
 
 impl Transport for EngineTransport {
-    fn transmit(&mut self, command: &[u8]) -> Result<&[u8], CrbError> {
+    fn transmit(&mut self, command: &[u8]) -> Result<&[u8], InterfaceError> {
         self.response = self.refuse.clone().unwrap_or_else(|| self.engine.execute(0, command));
         Ok(&self.response)
     }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use bulla_channel::{AttestedIdentity, Attester, BoxError, PcrValue};
-use bulla_guest_rt::crb::CrbError;
+use bulla_guest_rt::interface::InterfaceError;
 use bulla_guest_rt::measure::Transport;
 use bulla_tpm_types::response::{self, ResponseError};
 use bulla_tpm_types::{Handle, HashAlg, Marshal, PcrSelection, PcrSelectionList, command, rh, templates};
@@ -18,7 +18,7 @@ use crate::policy::quoted;
 pub enum TpmError {
     /// It could not be talked to.
     #[error(transparent)]
-    Interface(#[from] CrbError),
+    Interface(#[from] InterfaceError),
     /// It refused, or its response makes no sense.
     #[error("{command}: {error}")]
     Refused {

@@ -12,6 +12,7 @@ use bulla_attest::{Expected, HostKey, Policy, SignedEvidence, appraise};
 use bulla_boot_abi::mailbox::{BenchKind, Reply, Request};
 use bulla_boot_abi::map::{FIRMWARE_REGION_SIZE, MAILBOX_SIZE};
 use bulla_tests::resident;
+use bulla_vmm::devices::tpm::TpmInterface;
 use bulla_vmm::measure::{BootInputs, expected};
 use bulla_vmm::tenant::Mailbox;
 use clap::Parser;
@@ -59,6 +60,7 @@ fn main() -> Anything<()> {
         cmdline: "",
         memory: MEMORY,
         vcpus: 1,
+        tpm_interface: TpmInterface::Crb,
     })?;
     let mut samples: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
     for _ in 0..arguments.runs.max(1) {

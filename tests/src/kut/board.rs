@@ -13,8 +13,8 @@ use bulla_vmm::backend::{
     Backend, BackendError, CpuFeatures, CpuState, CpuidLeaf, DescriptorTable, Feature, Kick, MemorySlot, Partition,
     Registers, Segment, SegmentRegisters, Vcpu, VcpuExit, bits,
 };
-use bulla_vmm::devices::crb::{TpmBackend, TpmBackendError};
 use bulla_vmm::devices::power::PowerEvent;
+use bulla_vmm::devices::tpm::{TpmBackend, TpmBackendError, TpmInterface};
 use bulla_vmm::devices::{Clock, NoIrq, Platform, PlatformParts};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress, MmapRegion};
 
@@ -118,7 +118,7 @@ fn attempt(test: &Test, limit: Duration, backend: &dyn Backend, console: &Collec
     let environment = format!("NR_CPUS={vcpus}\nMEMSIZE={}\nTEST_DEVICE=0\n", test.memory());
     let command_line = format!("{} {}", test.image.display(), test.arguments());
     let information = multiboot::information(&memory.ranges(), &command_line, environment.as_bytes())?;
-    let tables = acpi::build(&AcpiConfig { vcpus })?;
+    let tables = acpi::build(&AcpiConfig { vcpus, tpm: TpmInterface::Crb })?;
     let tables = Chunk { address: tables.base, bytes: tables.bytes };
     for chunk in image.chunks.iter().chain(&information).chain([&tables]) {
         memory.write(chunk)?;
@@ -134,6 +134,7 @@ fn attempt(test: &Test, limit: Duration, backend: &dyn Backend, console: &Collec
         com1: Box::new(console.clone()),
         com2: Box::new(io::sink()),
         tpm: Box::new(NoTpm),
+        tpm_interface: TpmInterface::Crb,
         progress: Box::new(|_| {}),
         power: Arc::new(move |event| {
             powered.say(End::Stopped(match event {

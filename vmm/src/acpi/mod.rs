@@ -18,6 +18,8 @@ use acpi_tables::rsdp::Rsdp;
 use acpi_tables::xsdt::XSDT;
 use bulla_boot_abi::map::{ACPI_BASE, ACPI_SIZE};
 
+use crate::devices::tpm::TpmInterface;
+
 /// OEM ID of all tables.
 pub(crate) const OEM_ID: [u8; 6] = *b"BULLA ";
 /// OEM table ID of all tables.
@@ -33,6 +35,8 @@ pub const MAX_VCPUS: u32 = 255;
 pub struct AcpiConfig {
     /// Number of vCPUs; vCPU n has APIC ID n.
     pub vcpus: u32,
+    /// How the TPM is talked to.
+    pub tpm: TpmInterface,
 }
 
 /// The tables, ready to be put into guest memory.
@@ -93,7 +97,7 @@ pub fn build(config: &AcpiConfig) -> Result<AcpiBlob, AcpiError> {
     let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
     xsdt.add_entry(layout.add(&tables::fadt(facs, dsdt)));
     xsdt.add_entry(layout.add(&tables::madt(config)));
-    xsdt.add_entry(layout.add(&tables::tpm2()));
+    xsdt.add_entry(layout.add(&tables::tpm2(config.tpm)));
     let xsdt = layout.add(&xsdt);
 
     let mut bytes = Vec::new();

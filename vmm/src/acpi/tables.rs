@@ -9,6 +9,7 @@ use bulla_boot_abi::port::{PM_TMR, PM1A_CNT, PM1A_EVT, RESET_CONTROL};
 use super::{AcpiConfig, OEM_ID, OEM_REVISION, OEM_TABLE_ID};
 use crate::devices::crb::regs::CTRL_REQ;
 use crate::devices::platform::SCI_IRQ;
+use crate::devices::tpm::TpmInterface;
 
 /// Bytes of the header that all tables begin with.
 const HEADER_LEN: u32 = 36;
@@ -86,17 +87,24 @@ pub(super) fn madt(config: &AcpiConfig) -> Sdt {
 }
 
 /// TPM2 table (TCG ACPI Specification 1.4, section 8), revision 4: with the log area.
-pub(super) fn tpm2() -> Sdt {
+pub(super) fn tpm2(interface: TpmInterface) -> Sdt {
     const PLATFORM_CLASS_CLIENT: u16 = 0;
+    const START_METHOD_MMIO: u32 = 6;
     const START_METHOD_CRB: u32 = 7;
+
+    let (control_area, start_method) = match interface {
+        // The control area begins at CTRL_REQ of locality 0.
+        TpmInterface::Crb => (TPM_BASE + u64::from(CTRL_REQ), START_METHOD_CRB),
+        // A FIFO has none; it is where it is on every PC, and where the DSDT says.
+        TpmInterface::Tis => (0, START_METHOD_MMIO),
+    };
 
     let mut body = Vec::new();
     body.extend(PLATFORM_CLASS_CLIENT.to_le_bytes());
     body.extend([0; 2]);
-    // The control area begins at CTRL_REQ of locality 0.
-    body.extend((TPM_BASE + u64::from(CTRL_REQ)).to_le_bytes());
-    body.extend(START_METHOD_CRB.to_le_bytes());
-    // No parameters for this start method.
+    body.extend(control_area.to_le_bytes());
+    body.extend(start_method.to_le_bytes());
+    // No parameters for these start methods.
     body.extend([0; 12]);
     body.extend(EVENT_LOG_SIZE.to_le_bytes());
     body.extend(EVENT_LOG_BASE.to_le_bytes());

@@ -44,7 +44,7 @@ fn parse(blob: &AcpiBlob) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn blob(vcpus: u32) -> AcpiBlob {
-    build(&AcpiConfig { vcpus }).unwrap()
+    build(&AcpiConfig { vcpus, tpm: TpmInterface::Crb }).unwrap()
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn the_same_machine_gives_the_same_bytes() {
 #[test]
 fn impossible_machines_are_refused() {
     for vcpus in [0, 256, u32::MAX] {
-        assert_eq!(build(&AcpiConfig { vcpus }), Err(AcpiError::Vcpus(vcpus)));
+        assert_eq!(build(&AcpiConfig { vcpus, tpm: TpmInterface::Crb }), Err(AcpiError::Vcpus(vcpus)));
     }
 }
 
@@ -118,6 +118,19 @@ fn the_tpm2_table_names_control_area_and_log() {
     assert_eq!(le(tpm2, 40, 8), 0xFED4_0040);
     assert_eq!(le(tpm2, 48, 4), 7, "CRB");
     assert_eq!((le(tpm2, 64, 4), le(tpm2, 68, 8)), (u64::from(EVENT_LOG_SIZE), EVENT_LOG_BASE));
+}
+
+#[test]
+fn the_tpm2_table_of_a_fifo_names_no_control_area() {
+    let crb = blob(1);
+    let tis = build(&AcpiConfig { vcpus: 1, tpm: TpmInterface::Tis }).unwrap();
+    let tpm2 = &parse(&tis)["TPM2"];
+    assert_eq!((le(tpm2, 40, 8), le(tpm2, 48, 4)), (0, 6), "memory-mapped FIFO");
+    assert_eq!((le(tpm2, 64, 4), le(tpm2, 68, 8)), (u64::from(EVENT_LOG_SIZE), EVENT_LOG_BASE));
+    // The device is at the same place, so nothing else differs.
+    let (mut crb, mut tis) = (parse(&crb), parse(&tis));
+    assert_ne!(crb.remove("TPM2"), tis.remove("TPM2"));
+    assert_eq!(crb, tis);
 }
 
 /// What `iasl -d` makes of a table, or nothing if it is not installed.

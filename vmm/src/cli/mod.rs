@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 pub(crate) use accel::AccelArguments;
 use bulla_vmm::backend::kvm::probe::{DeviceState, Probe};
+use bulla_vmm::devices::tpm::TpmInterface;
 
 /// Printed below `bulla --help`.
 pub(crate) const AFTER_HELP: &str = "\
@@ -131,6 +132,28 @@ pub(crate) struct BootArguments {
     /// Number of vCPUs: 1 on KVM, up to 16 on the software processor (where they take turns).
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) cpus: u32,
+    /// How the guest talks to its TPM; the ACPI tables tell it, so it is measured: give the same to `bulla measure`.
+    #[arg(long, value_name = "INTERFACE", value_enum, default_value_t)]
+    pub(crate) tpm_interface: TpmInterfaceArgument,
+}
+
+/// [`TpmInterface`], as it is written on the command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum TpmInterfaceArgument {
+    /// The Command Response Buffer
+    #[default]
+    Crb,
+    /// The older FIFO, for guests whose driver knows no other
+    Tis,
+}
+
+impl From<TpmInterfaceArgument> for TpmInterface {
+    fn from(argument: TpmInterfaceArgument) -> Self {
+        match argument {
+            TpmInterfaceArgument::Crb => Self::Crb,
+            TpmInterfaceArgument::Tis => Self::Tis,
+        }
+    }
 }
 
 /// The files that [`BootArguments`] name, read.
@@ -155,6 +178,7 @@ impl BootArguments {
             cmdline: &self.cmdline,
             memory: self.memory,
             vcpus: self.cpus,
+            tpm_interface: self.tpm_interface.into(),
         }
     }
 }

@@ -165,6 +165,7 @@ fn config(arguments: &Arguments, events: &Arc<Events>) -> Result<MachineConfig, 
     Ok(MachineConfig {
         memory: arguments.boot.memory,
         vcpus: arguments.boot.cpus,
+        tpm_interface: arguments.boot.tpm_interface.into(),
         cpu_features: features.map_err(|e| Failure::because(Exit::BadInput, "--cpu-features", &e))?,
         console: Box::new(console),
         channel: arguments.channel.as_deref().map(open_shared).transpose()?,

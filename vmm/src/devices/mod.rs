@@ -26,6 +26,8 @@ pub mod power;
 pub mod rtc;
 mod save;
 pub mod serial;
+pub mod tis;
+pub mod tpm;
 
 #[cfg(test)]
 mod testing;

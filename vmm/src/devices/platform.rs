@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use bulla_boot_abi::{map, port};
 use serde::{Deserialize, Serialize};
 
-use super::crb::{Crb, CrbState, TpmBackend};
 use super::ioapic::{IOAPIC_LEN, Ioapic, IoapicState};
 use super::pic::{ELCR_PORTS, PIC_MASTER_PORTS, PIC_SLAVE_PORTS, PicPair, PicPorts, PicRange, PicState};
 use super::pit::{PIT_LEN, PIT_PORTS, Pit, PitPorts, PitState, SYSTEM_CONTROL_B};
@@ -17,6 +16,7 @@ use super::power::{
 };
 use super::rtc::{RTC_LEN, RTC_PORTS, Rtc, RtcState};
 use super::serial::{Peer, SERIAL_PORTS, SerialPort, SerialState};
+use super::tpm::{TpmBackend, TpmDevice, TpmInterface, TpmState};
 use super::{Bus, BusError, Clock, IrqLine, NOTIFY_PORT_LEN, NotifyPort, RestoreError, SaveRestore, Shared, lock};
 use crate::backend::{GuestIo, IrqSink};
 
@@ -26,6 +26,9 @@ pub const TIMER_IRQ: u8 = 0;
 pub const COM1_IRQ: u8 = 4;
 /// Interrupt of the second serial port.
 pub const COM2_IRQ: u8 = 3;
+/// Interrupt of the TPM's FIFO interface, if the guest picks it in INT_VECTOR. The ACPI tables name none: a command is done
+/// when the write that starts it is, so there is nothing to wait for.
+pub const TPM_IRQ: u8 = 5;
 /// Interrupt of the real-time clock.
 pub const RTC_IRQ: u8 = 8;
 /// ACPI's system control interrupt.
@@ -48,6 +51,8 @@ pub struct PlatformParts {
     pub com2: Box<dyn Peer>,
     /// The TPM.
     pub tpm: Box<dyn TpmBackend>,
+    /// What the guest sees of it.
+    pub tpm_interface: TpmInterface,
     /// Gets each value written to the progress port, while the guest waits.
     pub progress: Box<dyn FnMut(u32) + Send>,
     /// Gets the guest's wish to reset or power off.
@@ -86,7 +91,7 @@ pub struct Platform {
     bus: Bus,
     com1: Shared<SerialPort>,
     com2: Shared<SerialPort>,
-    tpm: Shared<Crb>,
+    tpm: Shared<TpmDevice>,
     pm: Shared<Pm>,
     pit: Shared<Pit>,
     rtc: Shared<Rtc>,
@@ -105,7 +110,7 @@ impl Platform {
     /// # Errors
     /// Only if two of them were given the same addresses, which a test rules out.
     pub fn new(parts: PlatformParts) -> Result<Self, BusError> {
-        let PlatformParts { clock, irq_sink, ext_int, com1, com2, tpm, progress, power } = parts;
+        let PlatformParts { clock, irq_sink, ext_int, com1, com2, tpm, tpm_interface, progress, power } = parts;
         let pic = shared(PicPair::new(ext_int));
         let ioapic = shared(Ioapic::new(irq_sink));
         let line = |irq| isa_line(irq, &pic, &ioapic);
@@ -113,7 +118,7 @@ impl Platform {
             bus: Bus::new(),
             com1: shared(SerialPort::new(Box::new(com1), line(COM1_IRQ), Arc::clone(&clock))),
             com2: shared(SerialPort::new(com2, line(COM2_IRQ), Arc::clone(&clock))),
-            tpm: shared(Crb::new(map::TPM_BASE, tpm)),
+            tpm: shared(TpmDevice::new(tpm_interface, map::TPM_BASE, tpm, TPM_IRQ, line(TPM_IRQ))),
             pm: shared(Pm::new(port::S5_SLP_TYP, Arc::clone(&clock), line(SCI_IRQ), Arc::clone(&power))),
             pit: shared(Pit::new(Arc::clone(&clock), line(TIMER_IRQ))),
             rtc: shared(Rtc::new(clock, line(RTC_IRQ))),
@@ -260,7 +265,7 @@ pub struct PlatformState {
     /// Second serial port.
     pub com2: SerialState,
     /// TPM interface.
-    pub tpm: CrbState,
+    pub tpm: TpmState,
     /// ACPI fixed hardware.
     pub pm: PmState,
     /// Interval timer.

@@ -2,9 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::devices::Space;
-use crate::devices::crb::TpmBackendError;
 use crate::devices::power::PowerEvent;
 use crate::devices::testing::{TestClock, TestLine, TestSink, TestWriter};
+use crate::devices::tpm::TpmBackendError;
 
 /// Answers each command with TPM_RC_SUCCESS.
 struct Obliging;
@@ -26,6 +26,10 @@ struct Rig {
 }
 
 fn rig() -> Rig {
+    rig_with(TpmInterface::Crb)
+}
+
+fn rig_with(tpm_interface: TpmInterface) -> Rig {
     let (clock, sink, ext_int, console) = (TestClock::new(), TestSink::new(), TestLine::new(), TestWriter::default());
     clock.set(1_000_000_000);
     clock.set_wall(1_795_363_200_000_000_000);
@@ -38,6 +42,7 @@ fn rig() -> Rig {
         com1: Box::new(console.clone()),
         com2: Box::new(std::io::sink()),
         tpm: Box::new(Obliging),
+        tpm_interface,
         progress: Box::new(move |value| lock(&progress_log).push(value)),
         power: Arc::new(move |event| lock(&power_log).push(event)),
     });
@@ -154,7 +159,13 @@ fn every_port_takes_every_size() {
 
 #[test]
 fn every_mmio_register_takes_every_size() {
-    let rig = rig();
+    for interface in [TpmInterface::Crb, TpmInterface::Tis] {
+        every_register_takes_every_size_with(interface);
+    }
+}
+
+fn every_register_takes_every_size_with(interface: TpmInterface) {
+    let rig = rig_with(interface);
     let bus = rig.platform.bus();
     for (base, len) in [(map::TPM_BASE, map::TPM_SIZE), (map::IOAPIC_BASE, IOAPIC_LEN)] {
         // From before the device to behind it, in every state its registers bring it into.
@@ -170,7 +181,7 @@ fn every_mmio_register_takes_every_size() {
         }
     }
     let state = rig.platform.save();
-    let other = self::rig();
+    let other = rig_with(interface);
     other.platform.restore(&state).unwrap();
     assert_eq!(other.platform.save(), state);
 }

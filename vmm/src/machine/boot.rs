@@ -36,11 +36,8 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub(super) fn of(memory: u64, vcpus: u32) -> Result<Self, ConfigError> {
-        Ok(Self {
-            acpi: acpi::build(&acpi::AcpiConfig { vcpus })?.bytes,
-            memory_map: encode_memory_map(&standard_memory_map(memory)),
-        })
+    pub(super) fn of(memory: u64, acpi: &acpi::AcpiConfig) -> Result<Self, ConfigError> {
+        Ok(Self { acpi: acpi::build(acpi)?.bytes, memory_map: encode_memory_map(&standard_memory_map(memory)) })
     }
 }
 

@@ -11,6 +11,7 @@ use crate::acpi::AcpiError;
 use crate::backend::{BackendError, CpuFeatureError, CpuFeatures};
 use crate::devices::BusError;
 use crate::devices::serial::Peer;
+use crate::devices::tpm::TpmInterface;
 use crate::memory::{MemoryError, MemorySizes, plan};
 
 /// The most vCPUs that a VM can have.
@@ -25,6 +26,8 @@ pub struct MachineConfig {
     pub vcpus: u32,
     /// What CPUID shows beyond or short of the defaults.
     pub cpu_features: CpuFeatures,
+    /// How the guest talks to its TPM.
+    pub tpm_interface: TpmInterface,
     /// Where the console (COM1) writes.
     pub console: Box<dyn io::Write + Send>,
     /// What the second serial port leads to: a writer, or somebody who answers.
@@ -42,6 +45,7 @@ impl Default for MachineConfig {
             memory: 256 << 20,
             vcpus: 1,
             cpu_features: CpuFeatures::default(),
+            tpm_interface: TpmInterface::default(),
             console: Box::new(io::sink()),
             com2: Box::new(io::sink()),
             channel: None,
@@ -56,6 +60,7 @@ impl fmt::Debug for MachineConfig {
             .field("memory", &self.memory)
             .field("vcpus", &self.vcpus)
             .field("cpu_features", &self.cpu_features)
+            .field("tpm_interface", &self.tpm_interface)
             .field("channel", &self.channel)
             .field("mailbox", &self.mailbox)
             .finish_non_exhaustive()

@@ -16,9 +16,10 @@ use bulla_boot_abi::map;
 use bulla_boot_abi::progress::{Milestone, Progress};
 use bulla_vtpm_client::{Locality, VtpmClient, VtpmProcess};
 
+use crate::acpi::AcpiConfig;
 use crate::backend::{Backend, BackendError, Partition, Vcpu, VcpuExit};
-use crate::devices::crb::{TpmBackend, TpmBackendError};
 use crate::devices::power::PowerEvent;
+use crate::devices::tpm::{TpmBackend, TpmBackendError};
 use crate::devices::{Clock, NoIrq, Platform, PlatformParts};
 use crate::memory::{GuestMemory, MemoryError, MemorySizes, SharedFiles};
 
@@ -71,7 +72,7 @@ impl Vtpm for VtpmProcess {
     }
 }
 
-/// The vTPM, shared between the CRB interface, the progress handler and the owner. One command at a time.
+/// The vTPM, shared between the TPM's interface, the progress handler and the owner. One command at a time.
 #[derive(Clone)]
 struct SharedVtpm(Arc<Mutex<Box<dyn Vtpm>>>);
 
@@ -132,7 +133,8 @@ impl Machine {
         images.validate()?;
         let firmware = boot::firmware_header(images)?;
         let cpuid = config.cpu_features.apply(&backend.capabilities().cpuid).map_err(ConfigError::from)?;
-        let facts = boot::Facts::of(config.memory, config.vcpus)?;
+        let tables = AcpiConfig { vcpus: config.vcpus, tpm: config.tpm_interface };
+        let facts = boot::Facts::of(config.memory, &tables)?;
 
         let firmware_digests = boot::measure_firmware(vtpm.client(), images.firmware)?;
         let window = boot::Window::plan(images, &facts, &firmware_digests)?;
@@ -159,6 +161,7 @@ impl Machine {
             com1: config.console,
             com2: config.com2,
             tpm: Box::new(vtpm.clone()),
+            tpm_interface: config.tpm_interface,
             progress: progress_port(handler, &partition, &memory, &vtpm, &control, clock.clone()),
             power: Arc::new(move |event| {
                 powered.stop(match event {

@@ -7,6 +7,7 @@ use bulla_attest::{Expected, HostKey, Policy, SignedEvidence, Verdict, appraise}
 use bulla_boot_abi::chain::PCR_BOOT_CODE;
 use bulla_boot_abi::mailbox::{Reply, Request, Role};
 use bulla_tpm_types::{Public, Unmarshal as _};
+use bulla_vmm::devices::tpm::TpmInterface;
 use bulla_vmm::measure::{BootInputs, expected};
 use bulla_vmm::shared::SharedRegion;
 use bulla_vmm::tenant::MailboxError;
@@ -138,6 +139,7 @@ impl Story {
             cmdline: CMDLINE,
             memory: MEMORY,
             vcpus: 1,
+            tpm_interface: TpmInterface::Crb,
         };
         let expected = expected(&inputs).map_err(|e| Failure::because(Exit::HostFailed, "measure", &e))?;
         self.say(&format!("expected values computed offline: {} events", expected.events.len()));

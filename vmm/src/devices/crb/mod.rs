@@ -9,5 +9,5 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use device::{Crb, MAX_SOFTWARE_LOCALITY, TpmBackend, TpmBackendError};
+pub use device::Crb;
 pub use state::CrbState;

@@ -1,9 +1,6 @@
 //! Registers of the CRB interface (PTP 1.05, table "CRB interface: locality-based registers").
 
-/// Localities 0–4.
-pub const LOCALITIES: u8 = 5;
-/// Bytes of register space for each.
-pub const LOCALITY_LEN: u64 = 0x1000;
+pub use crate::devices::tpm::{LOCALITIES, LOCALITY_LEN};
 
 /// TPM_LOC_STATE_x.
 pub const LOC_STATE: u16 = 0x00;
@@ -63,6 +60,8 @@ pub const LOC_CTRL_REQUEST: u32 = 1 << 0;
 pub const LOC_CTRL_RELINQUISH: u32 = 1 << 1;
 /// LOC_CTRL: take it from a lower locality.
 pub const LOC_CTRL_SEIZE: u32 = 1 << 2;
+/// LOC_CTRL: reset the mark of a dynamic launch.
+pub const LOC_CTRL_RESET_ESTABLISHMENT: u32 = 1 << 3;
 
 /// LOC_STS: this locality has the TPM.
 pub const LOC_STS_GRANTED: u32 = 1 << 0;

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::regs::*;
 use super::*;
+use crate::devices::tpm::{TpmBackend, TpmBackendError};
 use crate::devices::{Bus, MmioDevice, RestoreError, SaveRestore, lock};
 
 const BASE: u64 = 0xFED4_0000;
@@ -460,4 +461,45 @@ proptest! {
         prop_assert_eq!(driver.linux_transmit(&get_random()), Some(message(0x8001, 0, &[0, 32])));
         driver.linux_end();
     }
+}
+
+/// A TPM that remembers a dynamic launch, and who had the mark reset.
+#[derive(Clone)]
+struct Launched(Arc<Mutex<Option<u8>>>);
+
+impl TpmBackend for Launched {
+    fn execute(&mut self, _: u8, _: &[u8]) -> Result<Vec<u8>, TpmBackendError> {
+        Err("not asked".into())
+    }
+    fn established(&mut self) -> Result<bool, TpmBackendError> {
+        Ok(lock(&self.0).is_none())
+    }
+    fn reset_established(&mut self, locality: u8) -> Result<(), TpmBackendError> {
+        *lock(&self.0) = Some(locality);
+        Ok(())
+    }
+}
+
+#[test]
+fn the_mark_of_a_dynamic_launch_is_shown_and_reset_from_locality_3_alone() {
+    let backend = Launched(Arc::default());
+    let mut driver = Driver::with(backend.clone());
+    for locality in 0..LOCALITIES {
+        driver.locality = locality;
+        assert_eq!(driver.read(LOC_STATE) & LOC_STATE_NOT_ESTABLISHED, 0);
+        driver.write(LOC_CTRL, LOC_CTRL_RESET_ESTABLISHMENT);
+        assert_eq!(*lock(&backend.0), None, "without the TPM");
+        if locality == 3 {
+            continue;
+        }
+        driver.request();
+        driver.write(LOC_CTRL, LOC_CTRL_RESET_ESTABLISHMENT);
+        driver.write(LOC_CTRL, LOC_CTRL_RELINQUISH);
+        assert_eq!(*lock(&backend.0), None);
+    }
+    driver.locality = 3;
+    driver.request();
+    driver.write_bytes(LOC_CTRL, &LOC_CTRL_RESET_ESTABLISHMENT.to_le_bytes(), 1);
+    assert_eq!(*lock(&backend.0), Some(3));
+    assert_eq!(driver.read(LOC_STATE) & LOC_STATE_NOT_ESTABLISHED, LOC_STATE_NOT_ESTABLISHED);
 }
