@@ -53,6 +53,16 @@ pub(super) fn kdfe(alg: HashAlg, z: &[u8], label: &str, party_u: &[u8], party_v:
     }
 }
 
+/// KDF2 of ISO/IEC 18033-2, 6.2.3: the hash of the shared secret and a counter (Part 1, C.8).
+pub(super) fn kdf2(alg: HashAlg, secret: &[&[u8]; 2], out: &mut [u8]) {
+    let blocks = out.chunks_mut(alg.size());
+    for (counter, block) in (1u32..).zip(blocks) {
+        let mut digest = hash::digest(alg, &[secret[0], secret[1], &counter.to_be_bytes()]);
+        block.copy_from_slice(&digest.as_bytes()[..block.len()]);
+        digest.as_bytes_mut().zeroize();
+    }
+}
+
 /// Octets of a block of AES.
 pub(super) const AES_BLOCK: usize = 16;
 

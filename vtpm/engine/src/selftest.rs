@@ -3,12 +3,11 @@
 use core::ops::BitOr;
 
 use bulla_tpm_types::{AlgId, HashAlg, Rc, alg, hash, rc};
-use p256::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
-use p256::ecdsa::{Signature, SigningKey};
 
 use super::Tpm;
 use super::crypto::{Direction, aes_cfb};
 use super::drbg::Drbg;
+use super::ecc;
 
 /// A set of tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +20,7 @@ impl TestSet {
     const SHA512: Self = Self(1 << 3);
     /// The random number generator, and with it HMAC.
     pub(super) const DRBG: Self = Self(1 << 4);
-    /// ECDSA and key pairs on P-256.
+    /// ECDSA and key pairs on every curve.
     pub(super) const ECDSA: Self = Self(1 << 5);
     /// AES in CFB mode.
     pub(super) const AES: Self = Self(1 << 6);
@@ -72,7 +71,7 @@ const TESTS: [Test; 7] = [
     Test { set: TestSet::SHA256, alg: alg::SHA256, run: || sha(HashAlg::Sha256, &SHA256_ABC) },
     Test { set: TestSet::SHA384, alg: alg::SHA384, run: || sha(HashAlg::Sha384, &SHA384_ABC) },
     Test { set: TestSet::SHA512, alg: alg::SHA512, run: || sha(HashAlg::Sha512, &SHA512_ABC) },
-    Test { set: TestSet::ECDSA, alg: alg::ECDSA, run: ecdsa },
+    Test { set: TestSet::ECDSA, alg: alg::ECDSA, run: ecc::self_test },
 ];
 
 /// Which tests have passed since power came on.
@@ -140,20 +139,6 @@ fn aes() -> bool {
     there && back
 }
 
-/// RFC 6979, A.2.5: the signature of "sample" with SHA-256.
-fn ecdsa() -> bool {
-    let digest = hash::digest(HashAlg::Sha256, &[b"sample"]);
-    let signed = SigningKey::from_slice(&TEST_KEY).and_then(|key| {
-        let signature: Signature = key.sign_prehash(digest.as_bytes())?;
-        key.verifying_key().verify_prehash(digest.as_bytes(), &signature)?;
-        Ok(signature)
-    });
-    signed.is_ok_and(|s| {
-        let (r, s) = s.split_bytes();
-        r.as_slice() == TEST_SIGNATURE_R && s.as_slice() == TEST_SIGNATURE_S
-    })
-}
-
 /// SP 800-38A, F.3.13: the key.
 const AES_KEY: [u8; 16] =
     [0x2b, 0x7e, 0x15, 0x16, 0x28, 0xae, 0xd2, 0xa6, 0xab, 0xf7, 0x15, 0x88, 0x09, 0xcf, 0x4f, 0x3c];
@@ -195,14 +180,4 @@ const TEST_KEY: [u8; 32] = [
 const TEST_NONCE: [u8; 32] = [
     0xa6, 0xe3, 0xc5, 0x7d, 0xd0, 0x1a, 0xbe, 0x90, 0x08, 0x65, 0x38, 0x39, 0x83, 0x55, 0xdd, 0x4c, 0x3b, 0x17, 0xaa,
     0x87, 0x33, 0x82, 0xb0, 0xf2, 0x4d, 0x61, 0x29, 0x49, 0x3d, 0x8a, 0xad, 0x60,
-];
-/// RFC 6979, A.2.5: r for SHA-256 and "sample".
-const TEST_SIGNATURE_R: [u8; 32] = [
-    0xef, 0xd4, 0x8b, 0x2a, 0xac, 0xb6, 0xa8, 0xfd, 0x11, 0x40, 0xdd, 0x9c, 0xd4, 0x5e, 0x81, 0xd6, 0x9d, 0x2c, 0x87,
-    0x7b, 0x56, 0xaa, 0xf9, 0x91, 0xc3, 0x4d, 0x0e, 0xa8, 0x4e, 0xaf, 0x37, 0x16,
-];
-/// RFC 6979, A.2.5: s for SHA-256 and "sample".
-const TEST_SIGNATURE_S: [u8; 32] = [
-    0xf7, 0xcb, 0x1c, 0x94, 0x2d, 0x65, 0x7c, 0x41, 0xd4, 0x36, 0xc7, 0xa1, 0xb6, 0xe2, 0x9f, 0x65, 0xf3, 0xe9, 0x00,
-    0xdb, 0xb9, 0xaf, 0xf4, 0x06, 0x4d, 0xc4, 0xab, 0x2f, 0x84, 0x3a, 0xcd, 0xa8,
 ];

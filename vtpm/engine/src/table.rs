@@ -5,7 +5,7 @@ use bulla_tpm_types::{CommandAttributes, Handle, IMPLEMENTATION_PCR, Rc, cc, ht,
 use super::Tpm;
 use super::auth::Role;
 use super::commands::{
-    attest, capability, clock, context, ecdh, hash, hierarchy, lifecycle, object, pcr, policy, policy_auth, primary,
+    attest, capability, clock, commit, context, ecc_crypt, ecdh, hash, hierarchy, lifecycle, object, pcr, policy, policy_auth, primary,
     random, selftest, session, sign, symmetric,
 };
 use super::dispatch::Call;
@@ -320,6 +320,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     .takes()
     .gives(),
     command(cc::VERIFY_SIGNATURE, "VerifySignature", &[plain(Object)], NONE, sign::verify_signature).takes(),
+    command(cc::ECC_PARAMETERS, "ECC_Parameters", &[], NONE, ecdh::ecc_parameters),
     command(cc::GET_CAPABILITY, "GetCapability", &[], NONE, capability::get_capability),
     command(cc::GET_RANDOM, "GetRandom", &[], NONE, random::get_random).gives(),
     command(cc::GET_TEST_RESULT, "GetTestResult", &[], NONE, selftest::get_test_result).gives(),
@@ -340,13 +341,18 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(cc::HASH_SEQUENCE_START, "HashSequenceStart", &[], R_HANDLE, hash::hash_sequence_start).takes(),
     command(cc::POLICY_GET_DIGEST, "PolicyGetDigest", &[plain(Policy)], NONE, policy::policy_get_digest).gives(),
     command(cc::TEST_PARMS, "TestParms", &[], NONE, ecdh::test_parms),
+    command(cc::COMMIT, "Commit", &[user(Object)], NONE, commit::commit).takes().gives(),
     command(cc::POLICY_PASSWORD, "PolicyPassword", &[plain(Policy)], NONE, policy::policy_password),
+    command(cc::ZGEN_2PHASE, "ZGen_2Phase", &[user(Object)], NONE, commit::z_gen_2phase).takes().gives(),
+    command(cc::EC_EPHEMERAL, "EC_Ephemeral", &[], NONE, commit::ec_ephemeral).gives(),
     command(cc::POLICY_NV_WRITTEN, "PolicyNvWritten", &[plain(Policy)], NONE, policy::policy_nv_written),
     command(cc::POLICY_TEMPLATE, "PolicyTemplate", &[plain(Policy)], NONE, policy::policy_template).takes(),
     command(cc::CREATE_LOADED, "CreateLoaded", &[user(Parent)], R_HANDLE, object::create_loaded).takes().gives(),
     command(cc::ENCRYPT_DECRYPT_2, "EncryptDecrypt2", &[user(Object)], NONE, symmetric::encrypt_decrypt_2)
         .takes()
         .gives(),
+    command(cc::ECC_ENCRYPT, "ECC_Encrypt", &[plain(Object)], NONE, ecc_crypt::ecc_encrypt).takes().gives(),
+    command(cc::ECC_DECRYPT, "ECC_Decrypt", &[user(Object)], NONE, ecc_crypt::ecc_decrypt).takes().gives(),
 ];
 
 /// The name of a command in Part 3, for people; `None` for a command that this TPM does not have.

@@ -1,9 +1,10 @@
 //! GetCapability (Part 3, 30.2).
 
-use bulla_tpm_types::{AlgId, Handle, IMPLEMENTATION_PCR, Rc, Writer, alg, cap, ecc, ht, pt_pcr, rc, rh};
+use bulla_tpm_types::{AlgId, Handle, IMPLEMENTATION_PCR, Rc, Writer, alg, cap, ht, pt_pcr, rc, rh};
 
 use super::properties;
 use crate::dispatch::Call;
+use crate::ecc;
 use crate::pcr::{self, Pcrs};
 use crate::session::Sessions;
 use crate::table::COMMANDS;
@@ -23,7 +24,7 @@ const ENCRYPTING: u32 = 1 << 9;
 const METHOD: u32 = 1 << 10;
 
 /// The algorithms that a client can use or name, in ascending order.
-const ALGORITHMS: [(AlgId, u32); 20] = [
+const ALGORITHMS: &[(AlgId, u32)] = &[
     (alg::SHA1, HASH),
     (alg::HMAC, HASH | SIGNING),
     (alg::AES, SYMMETRIC),
@@ -34,7 +35,10 @@ const ALGORITHMS: [(AlgId, u32); 20] = [
     (alg::SHA512, HASH),
     (alg::ECDSA, ASYMMETRIC | SIGNING | METHOD),
     (alg::ECDH, ASYMMETRIC | METHOD),
+    (alg::ECDAA, ASYMMETRIC | SIGNING),
+    (alg::ECSCHNORR, ASYMMETRIC | SIGNING),
     (alg::KDF1_SP800_56A, HASH | METHOD),
+    (alg::KDF2, HASH | METHOD),
     (alg::KDF1_SP800_108, HASH | METHOD),
     (alg::ECC, ASYMMETRIC | OBJECT),
     (alg::SYMCIPHER, SYMMETRIC | OBJECT),
@@ -45,9 +49,6 @@ const ALGORITHMS: [(AlgId, u32); 20] = [
     (alg::CFB, SYMMETRIC | ENCRYPTING),
     (alg::ECB, SYMMETRIC | ENCRYPTING),
 ];
-
-/// The curves that keys can be on.
-const CURVES: [u16; 3] = [ecc::NIST_P256, ecc::NIST_P384, ecc::NIST_P521];
 
 /// The permanent handles, in ascending order.
 const PERMANENT: [Handle; 6] = [rh::OWNER, rh::NULL, rh::PW, rh::LOCKOUT, rh::ENDORSEMENT, rh::PLATFORM];
@@ -106,7 +107,7 @@ pub(crate) fn get_capability(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(
             });
         }
         cap::ECC_CURVES => {
-            list.put(2, CURVES.iter().filter(|c| u32::from(**c) >= property), |w, c| w.u16(*c));
+            list.put(2, ecc::CURVES.iter().filter(|c| u32::from(**c) >= property), |w, c| w.u16(*c));
         }
         _ => return Err(rc::VALUE.parameter(1)),
     }

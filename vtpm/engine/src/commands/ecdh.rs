@@ -1,14 +1,29 @@
-//! ECDH (Part 3, 14.4 and 14.5) and TestParms (30.3).
+//! ECDH and the parameters of curves (Part 3, 14.4 to 14.6), and TestParms (30.3).
 
 use bulla_tpm_types::{
-    AlgId, AsymScheme, EccParms, EccPoint, Error, ErrorKind, KeyedHashScheme, ObjectAttributes as A, PublicKind, Rc,
-    Reader, Symmetric, Unmarshal, alg, rc,
+    AlgId, AsymScheme, EccParameter, EccParms, EccPoint, Error, ErrorKind, KdfScheme, KeyedHashScheme,
+    ObjectAttributes as A, PublicKind, Rc, Reader, Symmetric, Unmarshal, alg, rc,
 };
 
 use crate::Tpm;
 use crate::dispatch::Call;
 use crate::ecc::{self, PrivateKey};
 use crate::selftest::TestSet;
+
+/// TPM2B_ECC_POINT (Part 2, 11.2.5.3).
+pub(super) fn point(r: &mut Reader<'_>) -> Result<EccPoint, Error> {
+    if r.rest().starts_with(&[0, 0]) {
+        return Err(r.error(ErrorKind::Size, "TPM2B_ECC_POINT"));
+    }
+    r.sized("TPM2B_ECC_POINT", EccPoint::unmarshal)
+}
+
+/// TPMI_ECC_CURVE (Part 2, 11.2.5.5).
+pub(super) fn curve(r: &mut Reader<'_>) -> Result<u16, Error> {
+    let at = r.clone();
+    let curve = r.u16("TPMI_ECC_CURVE")?;
+    if ecc::CURVES.contains(&curve) { Ok(curve) } else { Err(at.error(ErrorKind::Curve, "TPMI_ECC_CURVE")) }
+}
 
 /// TPM2_ECDH_KeyGen (14.4).
 pub(crate) fn key_gen(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
@@ -29,7 +44,7 @@ pub(crate) fn key_gen(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> 
 
 /// TPM2_ECDH_ZGen (14.5).
 pub(crate) fn z_gen(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
-    let point = call.params(|p| p.with(|r| r.sized("TPM2B_ECC_POINT", EccPoint::unmarshal)))?;
+    let point = call.params(|p| p.with(point))?;
     tpm.require(TestSet::ECDSA)?;
     let key = tpm.objects.key(call.handle(1)).map_err(|e| e.handle(1))?;
     let PublicKind::Ecc { parms, .. } = &key.public.kind else {
@@ -48,6 +63,23 @@ pub(crate) fn z_gen(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     let private = key.ecc().ok_or(rc::KEY.handle(1))?;
     let z = private.multiply(&point).ok_or(rc::ECC_POINT.parameter(1))?;
     call.out().sized(|w| w.put(&z));
+    Ok(())
+}
+
+/// TPM2_ECC_Parameters (14.6).
+pub(crate) fn ecc_parameters(_tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let curve = call.params(|p| p.with(curve))?;
+    let parameters = ecc::parameters(curve).ok_or(rc::VALUE.parameter(1))?;
+    // TPMS_ALGORITHM_DETAIL_ECC (Part 2, 11.2.5.6).
+    let out = call.out();
+    out.u16(curve);
+    out.u16(parameters.bits);
+    out.put(&KdfScheme::Kdf1Sp800_56a(parameters.alg));
+    out.put(&AsymScheme::Null);
+    for number in [parameters.p, parameters.a, parameters.b, parameters.x, parameters.y, parameters.n] {
+        out.put(&number);
+    }
+    out.put(&EccParameter::new(&[1]).unwrap_or_default());
     Ok(())
 }
 

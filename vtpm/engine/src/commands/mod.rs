@@ -6,7 +6,9 @@
 pub(super) mod attest;
 pub(super) mod capability;
 pub(super) mod clock;
+pub(super) mod commit;
 pub(super) mod context;
+pub(super) mod ecc_crypt;
 pub(super) mod ecdh;
 pub(super) mod hash;
 pub(super) mod hierarchy;

@@ -6,6 +6,7 @@ use super::MAX_BUFFER;
 use super::capability::MAX_CAP_BUFFER;
 use crate::context::{MAX_OBJECT_CONTEXT, MAX_SESSION_CONTEXT};
 use crate::dispatch::{MAX_COMMAND_SIZE, MAX_RESPONSE_SIZE};
+use crate::ecc::CURVES;
 use crate::lockout::{LOCKOUT_RECOVERY_SECONDS, MAX_TRIES, RECOVERY_SECONDS};
 use crate::object::{PERSISTENT, SLOTS};
 use crate::secret::INTEGRITY_HASH;
@@ -114,7 +115,7 @@ pub(super) fn all(tpm: &Tpm) -> impl Iterator<Item = (u32, u32)> + use<> {
         (pt::NV_COUNTERS, 0),
         (pt::NV_COUNTERS_AVAIL, 0),
         (pt::ALGORITHM_SET, 0),
-        (pt::LOADED_CURVES, 3),
+        (pt::LOADED_CURVES, CURVES.len() as u32),
         (pt::LOCKOUT_COUNTER, tpm.lockout.failed_tries()),
         (pt::MAX_AUTH_FAIL, MAX_TRIES),
         (pt::LOCKOUT_INTERVAL, RECOVERY_SECONDS),

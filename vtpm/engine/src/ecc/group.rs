@@ -1,17 +1,20 @@
 //! The arithmetic that is the same on every curve.
 
-use bulla_tpm_types::{EccParameter, EccPoint};
+use bulla_tpm_types::{EccParameter, EccPoint, HashAlg};
+use ecdsa::elliptic_curve::ff::PrimeField;
 use ecdsa::elliptic_curve::point::{AffineCoordinates, AffinePoint, ProjectivePoint};
 use ecdsa::elliptic_curve::sec1::{FromSec1Point, ModulusSize, ToSec1Point};
-use ecdsa::elliptic_curve::{Curve, CurveArithmetic, FieldBytes, Group as _};
+use ecdsa::elliptic_curve::{Curve, CurveArithmetic, FieldBytes, Group as _, Scalar};
 use ecdsa::hazmat::verify_prehashed;
 use ecdsa::signature::hazmat::PrehashSigner;
 use ecdsa::{DigestAlgorithm, EcdsaCurve, Signature, SigningKey};
 use p256::NistP256;
 use p384::NistP384;
 use p521::NistP521;
+use primeorder::PrimeCurveParams;
 use zeroize::Zeroizing;
 
+use super::Parameters;
 use crate::drbg::Drbg;
 
 /// A curve that keys can be on.
@@ -20,16 +23,24 @@ pub(super) trait Group:
     + DigestAlgorithm
     + CurveArithmetic<AffinePoint: FromSec1Point<Self> + ToSec1Point<Self>>
     + Curve<FieldBytesSize: ModulusSize>
+    + PrimeCurveParams
 {
+    /// The hash algorithm of the curve's strength.
+    const HASH: HashAlg;
     /// The bits of the first octet that a number below the order can have.
     const FIRST_OCTET: u8 = 0xff;
 }
 
-impl Group for NistP256 {}
+impl Group for NistP256 {
+    const HASH: HashAlg = HashAlg::Sha256;
+}
 
-impl Group for NistP384 {}
+impl Group for NistP384 {
+    const HASH: HashAlg = HashAlg::Sha384;
+}
 
 impl Group for NistP521 {
+    const HASH: HashAlg = HashAlg::Sha512;
     const FIRST_OCTET: u8 = 0x01;
 }
 
@@ -100,4 +111,35 @@ pub(super) fn sign<C: Group>(key: &SigningKey<C>, digest: &[u8]) -> Option<(EccP
 pub(super) fn verify<C: Group>(key: &EccPoint, digest: &[u8], r: &[u8], s: &[u8]) -> Option<()> {
     let signature = Signature::<C>::from_scalars(padded::<C>(r)?, padded::<C>(s)?).ok()?;
     verify_prehashed::<C>(&point::<C>(key)?.into(), digest, &signature).ok()
+}
+
+/// A number modulo the modulus of a field.
+pub(super) fn reduced<F: PrimeField>(number: &[u8]) -> F {
+    number.iter().fold(F::ZERO, |sum, octet| sum * F::from(256) + F::from(u64::from(*octet)))
+}
+
+/// A number modulo the prime of the curve.
+pub(super) fn coordinate<C: Group>(number: &[u8]) -> Option<EccParameter> {
+    EccParameter::new(&reduced::<C::FieldElement>(number).to_repr())
+}
+
+/// The domain parameters of the curve.
+pub(super) fn parameters<C: Group>() -> Option<Parameters> {
+    /// An odd modulus: one more than the largest element.
+    fn modulus<F: PrimeField<Repr: AsMut<[u8]>>>() -> Option<EccParameter> {
+        let mut largest = (-F::ONE).to_repr();
+        *largest.as_mut().last_mut()? |= 1;
+        EccParameter::new(largest.as_ref())
+    }
+    let number = |element: C::FieldElement| EccParameter::new(&element.to_repr());
+    Some(Parameters {
+        bits: u16::try_from(C::FieldElement::NUM_BITS).ok()?,
+        alg: C::HASH,
+        p: modulus::<C::FieldElement>()?,
+        a: number(C::EQUATION_A)?,
+        b: number(C::EQUATION_B)?,
+        x: number(C::GENERATOR.0)?,
+        y: number(C::GENERATOR.1)?,
+        n: modulus::<Scalar<C>>()?,
+    })
 }

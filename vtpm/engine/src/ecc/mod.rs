@@ -5,6 +5,7 @@
 
 mod commit;
 mod group;
+mod known;
 mod schnorr;
 mod share;
 
@@ -18,9 +19,13 @@ use p521::NistP521;
 use zeroize::Zeroizing;
 
 pub(crate) use commit::Commitments;
+pub(crate) use known::self_test;
 pub(crate) use share::{Purpose, open, share};
 
 use super::drbg::Drbg;
+
+/// The curves that keys can be on, in ascending order.
+pub(crate) const CURVES: [u16; 3] = [ecc::NIST_P256, ecc::NIST_P384, ecc::NIST_P521];
 
 /// A private key, with its public point. It is zeroized when it is dropped.
 #[derive(Clone)]
@@ -178,4 +183,34 @@ pub(crate) fn verify_schnorr(
     s: &EccParameter,
 ) -> bool {
     on_curve!(curve, C => schnorr::verify::<C>(key, alg, digest, r, s)).is_some()
+}
+
+/// A number modulo the prime of a curve.
+pub(crate) fn coordinate(curve: u16, number: &[u8]) -> Option<EccParameter> {
+    on_curve!(curve, C => group::coordinate::<C>(number))
+}
+
+/// The domain parameters of a curve (SP 800-186, 3.2.1); the cofactor is 1.
+pub(crate) struct Parameters {
+    /// Bits of p.
+    pub(crate) bits: u16,
+    /// The hash algorithm of its strength.
+    pub(crate) alg: HashAlg,
+    /// The prime.
+    pub(crate) p: EccParameter,
+    /// A coefficient of the equation.
+    pub(crate) a: EccParameter,
+    /// A coefficient of the equation.
+    pub(crate) b: EccParameter,
+    /// The base point's first coordinate.
+    pub(crate) x: EccParameter,
+    /// The base point's second coordinate.
+    pub(crate) y: EccParameter,
+    /// The order.
+    pub(crate) n: EccParameter,
+}
+
+/// The domain parameters of a curve.
+pub(crate) fn parameters(curve: u16) -> Option<Parameters> {
+    on_curve!(curve, C => group::parameters::<C>())
 }

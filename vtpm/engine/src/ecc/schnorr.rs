@@ -10,12 +10,6 @@ use zeroize::Zeroizing;
 use super::group::{self, Group};
 use crate::drbg::Drbg;
 
-/// A number modulo the order of the curve.
-fn reduced<C: Group>(number: &[u8]) -> Scalar<C> {
-    let base = Scalar::<C>::from(256);
-    number.iter().fold(Scalar::<C>::ZERO, |sum, octet| sum * base + Scalar::<C>::from(u64::from(*octet)))
-}
-
 /// s = k + r * d modulo the order; `None` when r or s is zero.
 fn sum<C: Group>(key: &SigningKey<C>, k: &SigningKey<C>, r: Scalar<C>) -> Option<EccParameter> {
     let s = **k.as_nonzero_scalar() + r * **key.as_nonzero_scalar();
@@ -42,8 +36,7 @@ pub(super) fn sign<C: Group>(
     const ATTEMPTS: usize = 16;
     let mut fresh = Zeroizing::new([0; 32]);
     random.generate(&mut *fresh);
-    let mut nonces =
-        Drbg::new(&[&Zeroizing::new(key.to_bytes())[..], &*fresh, &alg.id().0.to_be_bytes(), digest]);
+    let mut nonces = Drbg::new(&[&Zeroizing::new(key.to_bytes())[..], &*fresh, &alg.id().0.to_be_bytes(), digest]);
     (0..ATTEMPTS).find_map(|_| {
         let k = group::generate::<C>(&mut nonces)?;
         let r = challenge::<C>(alg, ProjectivePoint::<C>::mul_by_generator(k.as_nonzero_scalar()), digest)?;
@@ -71,5 +64,5 @@ pub(super) fn sign_committed<C: Group>(
 ) -> Option<(EccParameter, EccParameter)> {
     let nonce = group::generate::<C>(random)?.to_bytes();
     let t = hash::digest(alg, &[&nonce, digest]);
-    Some((EccParameter::new(&nonce)?, sum(key, committed, reduced::<C>(t.as_bytes()))?))
+    Some((EccParameter::new(&nonce)?, sum(key, committed, group::reduced(t.as_bytes()))?))
 }
