@@ -8,6 +8,8 @@ mod group;
 mod known;
 mod schnorr;
 mod share;
+#[cfg(test)]
+mod tests;
 
 use alloc::vec::Vec;
 
