@@ -27,6 +27,8 @@ pub type Auth = Digest;
 pub type Data = Tpm2b<{ MAX_DIGEST + 2 }>;
 /// TPM2B_NAME: a handle, or a hash algorithm and a digest (Part 2, 10.5.3).
 pub type Name = Tpm2b<{ MAX_DIGEST + 4 }>;
+/// TPM2B_LABEL (Part 2, 11.1.9).
+pub type Label = Tpm2b<32>;
 /// TPM2B_ECC_PARAMETER: up to P-521 (Part 2, 11.2.5.1).
 pub type EccParameter = Tpm2b<66>;
 /// TPM2B_PUBLIC_KEY_RSA: up to RSA-4096 (Part 2, 11.2.4.5).

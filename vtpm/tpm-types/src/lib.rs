@@ -33,14 +33,14 @@ pub mod templates;
 
 pub use attest::{Attest, Attested, ClockInfo, CreationData, TimeInfo};
 pub use attributes::{CommandAttributes, Locality, NvAttributes, ObjectAttributes, SessionAttributes};
-pub use buffers::{Auth, Data, Digest, EccParameter, Ha, List, Name, Nonce, PublicKeyRsa, Tpm2b};
+pub use buffers::{Auth, Data, Digest, EccParameter, Ha, Label, List, Name, Nonce, PublicKeyRsa, Tpm2b};
 pub use codec::{Marshal, Reader, Unmarshal, Writer};
 pub use constants::{AlgId, Handle, HashAlg, Rc, StartupType, alg, cap, cc, ecc, ht, pt, pt_pcr, rc, rh, st};
 pub use context::Context;
 pub use error::{Error, ErrorKind};
 pub use nv::{MAX_NV_BUFFER_SIZE, NvKind, NvPin, NvPublic};
 pub use pcr::{DigestValues, IMPLEMENTATION_PCR, PCR_SELECT_SIZE, PcrSelection, PcrSelectionList};
-pub use public::{EccParms, EccPoint, Public, PublicKind, RsaParms};
+pub use public::{Derive, EccParms, EccPoint, Public, PublicKind, RsaParms};
 pub use schemes::{AsymScheme, KdfScheme, KeyedHashScheme, SessionSymmetric, Symmetric};
 pub use sessions::{AuthCommand, AuthResponse, SensitiveCreate, TkCreation};
 pub use signature::{Signature, SignatureValue};

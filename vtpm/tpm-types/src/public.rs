@@ -1,7 +1,7 @@
 //! The public area of an object (Part 2, 12.2).
 
 use crate::attributes::ObjectAttributes;
-use crate::buffers::{Digest, EccParameter, PublicKeyRsa};
+use crate::buffers::{Digest, EccParameter, Label, PublicKeyRsa};
 use crate::codec::{Marshal, Reader, Unmarshal, Writer};
 use crate::constants::{AlgId, HashAlg, alg, ecc};
 use crate::error::{Error, ErrorKind};
@@ -26,6 +26,28 @@ impl Marshal for EccPoint {
 impl<'a> Unmarshal<'a> for EccPoint {
     fn unmarshal(r: &mut Reader<'a>) -> Result<Self, Error> {
         Ok(Self { x: r.get()?, y: r.get()? })
+    }
+}
+
+/// TPMS_DERIVE: what tells the objects of one derivation parent apart (Part 2, 11.1.11).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Derive {
+    /// The label.
+    pub label: Label,
+    /// The context.
+    pub context: Label,
+}
+
+impl Marshal for Derive {
+    fn marshal(&self, w: &mut Writer) {
+        w.put(&self.label);
+        w.put(&self.context);
+    }
+}
+
+impl<'a> Unmarshal<'a> for Derive {
+    fn unmarshal(r: &mut Reader<'a>) -> Result<Self, Error> {
+        Ok(Self { label: r.get()?, context: r.get()? })
     }
 }
 
@@ -200,6 +222,25 @@ impl Marshal for Public {
 
 impl<'a> Unmarshal<'a> for Public {
     fn unmarshal(r: &mut Reader<'a>) -> Result<Self, Error> {
+        let mut public = Self::without_unique(r)?;
+        match &mut public.kind {
+            PublicKind::Rsa { unique, .. } => *unique = r.get()?,
+            PublicKind::Ecc { unique, .. } => *unique = r.get()?,
+            PublicKind::KeyedHash { unique, .. } | PublicKind::SymCipher { unique, .. } => *unique = r.get()?,
+        }
+        Ok(public)
+    }
+}
+
+impl Public {
+    /// Reads the template of a derived object, in which a TPMS_DERIVE has the place of the unique field
+    /// (Part 2, 12.2.6).
+    pub fn unmarshal_derived(r: &mut Reader<'_>) -> Result<(Self, Derive), Error> {
+        Ok((Self::without_unique(r)?, r.get()?))
+    }
+
+    /// Reads everything before the unique field, which is left empty.
+    fn without_unique(r: &mut Reader<'_>) -> Result<Self, Error> {
         let at = r.clone();
         let kind = r.get::<AlgId>()?;
         if !matches!(kind, alg::RSA | alg::ECC | alg::KEYEDHASH | alg::SYMCIPHER) {
@@ -209,16 +250,16 @@ impl<'a> Unmarshal<'a> for Public {
         let attributes = r.get()?;
         let auth_policy = r.get()?;
         let kind = match kind {
-            alg::RSA => PublicKind::Rsa { parms: r.get()?, unique: r.get()? },
-            alg::ECC => PublicKind::Ecc { parms: r.get()?, unique: r.get()? },
-            alg::KEYEDHASH => PublicKind::KeyedHash { scheme: r.get()?, unique: r.get()? },
+            alg::RSA => PublicKind::Rsa { parms: r.get()?, unique: PublicKeyRsa::EMPTY },
+            alg::ECC => PublicKind::Ecc { parms: r.get()?, unique: EccPoint::default() },
+            alg::KEYEDHASH => PublicKind::KeyedHash { scheme: r.get()?, unique: Digest::EMPTY },
             _ => {
                 let at = r.clone();
                 let sym = r.get()?;
                 if sym == Symmetric::Null {
                     return Err(at.error(ErrorKind::Symmetric, "TPMI_ALG_SYM_OBJECT"));
                 }
-                PublicKind::SymCipher { sym, unique: r.get()? }
+                PublicKind::SymCipher { sym, unique: Digest::EMPTY }
             }
         };
         Ok(Self { name_alg, attributes, auth_policy, kind })
