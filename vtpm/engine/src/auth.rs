@@ -4,8 +4,8 @@
 use alloc::vec::Vec;
 
 use bulla_tpm_types::{
-    Error, ErrorKind, Ha, Handle, HashAlg, Locality, Name, Nonce, Rc, Reader, SessionAttributes, SessionSymmetric,
-    Unmarshal, cc, hash, rc, rh,
+    Error, ErrorKind, Ha, Handle, HashAlg, Locality, Name, Nonce, NvAttributes, Rc, Reader, SessionAttributes,
+    SessionSymmetric, Unmarshal, cc, hash, rc, rh,
 };
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -265,26 +265,23 @@ fn check_one(
     if let Some((handle, role)) = entity {
         check_entity(tpm, request, session, handle, role).map_err(|e| e.session(number))?;
     }
-    match session {
+    let right = match session {
         Some(session) if session.policy.need != AuthNeed::Password => {
             used.keyed_with_auth = entity.is_some_and(|(handle, _)| includes_auth(tpm, session, handle));
             let key = hmac_key(session, &used);
-            if !(key.is_empty() && this.hmac.is_empty()) {
-                let want = command_hmac(tpm, request, sent, index, session, &key);
-                if !bool::from(want.as_bytes().ct_eq(this.hmac)) {
-                    return Err(wrong(tpm, this.handle, entity).session(number));
-                }
-            }
+            (key.is_empty() && this.hmac.is_empty())
+                || command_hmac(tpm, request, sent, index, session, &key).as_bytes().ct_eq(this.hmac).into()
         }
         // The authValue itself, in a password session or by PolicyPassword.
         _ => {
             used.password = true;
-            if !same_auth(&used.auth, this.hmac) {
-                return Err(wrong(tpm, this.handle, entity).session(number));
-            }
+            same_auth(&used.auth, this.hmac)
         }
+    };
+    if let Some((handle, _)) = entity.filter(|_| used.password || used.keyed_with_auth) {
+        tpm.nv_count_pin(handle, right);
     }
-    Ok(used)
+    if right { Ok(used) } else { Err(wrong(tpm, this.handle, entity).session(number)) }
 }
 
 /// An authorization was wrong: counts it where that is due.
@@ -314,10 +311,15 @@ fn check_entity(
         if tpm.policy_is_required(handle, role) {
             return Err(rc::AUTH_TYPE);
         }
-        return if tpm.auth_value_is_available(handle, role) { Ok(()) } else { Err(rc::AUTH_UNAVAILABLE) };
+        let available = tpm.auth_value_is_available(handle, role, request.command.code);
+        return if available { Ok(()) } else { Err(rc::AUTH_UNAVAILABLE) };
     };
-    let (alg, wanted) = tpm.entity_policy(handle).ok_or(rc::AUTH_UNAVAILABLE)?;
+    let (alg, wanted) = tpm.entity_policy(handle, role, request.command.code).ok_or(rc::AUTH_UNAVAILABLE)?;
     let policy = &session.policy;
+    // PolicySecret is about knowing the authValue (Part 3, 23.4.1).
+    if request.command.code == cc::POLICY_SECRET && policy.need == AuthNeed::Nothing {
+        return Err(rc::MODE);
+    }
     if policy.expires_ms.is_some_and(|at| at < tpm.time.time_ms()) {
         return Err(rc::EXPIRED);
     }
@@ -340,8 +342,9 @@ fn check_entity(
         Fixed::NameHash(want) => request.name_hash(alg_of).as_bytes() == want.as_bytes(),
         Fixed::Template(want) => request.template_hash(alg_of).is_some_and(|h| h.as_bytes() == want.as_bytes()),
     };
-    // There are no NV Indexes whose WRITTEN could be looked at.
-    if !fits || policy.nv_written.is_some() {
+    // Anything but an NV Index is neither written nor unwritten (Part 3, 23.20).
+    let written = || tpm.nv.get(handle).map(|i| i.has(NvAttributes::WRITTEN));
+    if !fits || (policy.nv_written.is_some() && policy.nv_written != written()) {
         return Err(rc::POLICY_FAIL);
     }
     let digest_is_wanted = alg == Some(session.hash) && wanted.as_bytes() == policy.digest.as_bytes();

@@ -1,18 +1,20 @@
 //! Entities: whatever a handle can name, with its Name, authValue and policy (Part 1, 16 and 19).
 
-use bulla_tpm_types::{Digest, Handle, HashAlg, Name, ObjectAttributes, ht, rh};
+use bulla_tpm_types::{Digest, Handle, HashAlg, Name, NvAttributes, ObjectAttributes, cc, ht, rh};
 
 use super::Tpm;
 use super::auth::Role;
+use super::nv::Index;
 use super::object::Object;
 use super::secret::AuthValue;
 use super::session::{DaScope, handle_name};
 
 impl Tpm {
-    /// The Name of an entity: an object's own, or the handle for everything else (Part 1, 16).
+    /// The Name of an entity: an object's or NV Index's own, or the handle for everything else (Part 1, 16).
     pub(super) fn entity_name(&self, handle: Handle) -> Name {
         match handle.handle_type() {
             ht::TRANSIENT | ht::PERSISTENT => self.objects.get(handle).map_or(Name::EMPTY, Object::name),
+            ht::NV_INDEX => self.nv.get(handle).map_or(Name::EMPTY, Index::name),
             _ => handle_name(handle),
         }
     }
@@ -24,6 +26,7 @@ impl Tpm {
             ht::PCR => Some(&[]),
             ht::PERMANENT => self.hierarchies.auth(handle).map(AuthValue::as_bytes),
             ht::TRANSIENT | ht::PERSISTENT => self.objects.get(handle).map(|o| o.auth.as_bytes()),
+            ht::NV_INDEX => self.nv.get(handle).map(|i| i.auth.as_bytes()),
             _ => None,
         }
     }
@@ -35,6 +38,7 @@ impl Tpm {
             ht::TRANSIENT | ht::PERSISTENT if self.objects.get(handle).is_some_and(Object::is_da_protected) => {
                 DaScope::Objects
             }
+            ht::NV_INDEX if self.nv.get(handle).is_some_and(|i| !i.has(NvAttributes::NO_DA)) => DaScope::Objects,
             _ => DaScope::Exempt,
         }
     }
@@ -46,11 +50,16 @@ impl Tpm {
         Some(object.key().map(|k| (k.public.attributes, k.private.is_some())))
     }
 
-    /// Whether an authValue may authorize this role of an entity (Part 1, 19.2).
-    pub(super) fn auth_value_is_available(&self, handle: Handle, role: Role) -> bool {
+    /// Whether an authValue may authorize a command in this role of an entity (Part 1, 19.2).
+    pub(super) fn auth_value_is_available(&self, handle: Handle, role: Role, command: u32) -> bool {
         match handle.handle_type() {
             ht::PCR => true,
             ht::PERMANENT => self.hierarchies.auth(handle).is_some(),
+            ht::NV_INDEX => self.nv.get(handle).is_some_and(|index| match writes(command) {
+                true => index.has(NvAttributes::AUTH_WRITE),
+                false if index.kind().is_pin() => index.pin_is_available(),
+                false => index.has(NvAttributes::AUTH_READ),
+            }),
             _ => match self.attributes(handle) {
                 Some(None) => true,
                 Some(Some((attributes, sensitive))) => {
@@ -65,16 +74,29 @@ impl Tpm {
 
     /// Whether only a policy may authorize this role of an entity.
     pub(super) fn policy_is_required(&self, handle: Handle, role: Role) -> bool {
-        role == Role::Admin
-            && matches!(self.attributes(handle),
+        let admin_with_policy = || {
+            matches!(self.attributes(handle),
                 Some(Some((attributes, _))) if attributes.contains(ObjectAttributes::ADMIN_WITH_POLICY))
+        };
+        role == Role::Admin && (handle.handle_type() == ht::NV_INDEX || admin_with_policy())
     }
 
     /// The policy of an entity and its algorithm; `None` when a policy cannot authorize it. Hierarchies and PCR
     /// have no policies.
-    pub(super) fn entity_policy(&self, handle: Handle) -> Option<(Option<HashAlg>, Digest)> {
+    pub(super) fn entity_policy(&self, handle: Handle, role: Role, command: u32) -> Option<(Option<HashAlg>, Digest)> {
+        if let Some(index) = self.nv.get(handle) {
+            let attribute = if writes(command) { NvAttributes::POLICY_WRITE } else { NvAttributes::POLICY_READ };
+            let available = !index.public.auth_policy.is_empty() && (role == Role::Admin || index.has(attribute));
+            return available.then_some((Some(index.public.name_alg), index.public.auth_policy));
+        }
         let key = self.objects.get(handle)?.key()?;
         key.private.as_ref()?;
         Some((key.public.name_alg, key.public.auth_policy))
     }
+}
+
+/// Whether a command writes an NV Index, for which the index's own authorization is another than for all others
+/// (Part 1, 37.2.3).
+fn writes(command: u32) -> bool {
+    matches!(command, cc::NV_WRITE | cc::NV_INCREMENT | cc::NV_EXTEND | cc::NV_SET_BITS | cc::NV_WRITE_LOCK)
 }

@@ -26,6 +26,7 @@ mod ecc;
 mod entity;
 mod hierarchy;
 mod lockout;
+mod nv;
 mod object;
 mod parameter;
 mod pcr;
@@ -57,6 +58,7 @@ use drbg::Drbg;
 use ecc::Commitments;
 use hierarchy::Hierarchies;
 use lockout::DictionaryAttack;
+use nv::Nv;
 use object::Objects;
 use pcr::{HashSequence, Pcrs, SavedPcrs};
 use selftest::{SelfTests, TestSet};
@@ -76,6 +78,7 @@ pub struct Tpm {
     hierarchies: Hierarchies,
     time: TpmTime,
     lockout: DictionaryAttack,
+    nv: Nv,
     shutdown: Option<Shutdown>,
     epochs: Epochs,
     /// Whether something that survives a loss of power has changed since it was last stored.
@@ -158,6 +161,7 @@ impl Tpm {
             hierarchies: Hierarchies::empty(),
             time: TpmTime::default(),
             lockout: DictionaryAttack::default(),
+            nv: Nv::default(),
             shutdown: Some(Shutdown::Clear),
             epochs: Epochs::default(),
             changed: true,
@@ -181,6 +185,7 @@ impl Tpm {
     pub fn init(&mut self) {
         self.settle_time();
         self.objects.forget_transient();
+        self.nv.lose_power();
         self.sessions = Sessions::default();
         self.pcrs = Pcrs::new();
         self.hash = None;

@@ -2,13 +2,14 @@
 
 use alloc::vec::Vec;
 
-use bulla_tpm_types::{AuthResponse, Ha, HashAlg, Marshal, Nonce, Rc, SessionAttributes, Writer, hash, rc, rh};
+use bulla_tpm_types::{AuthResponse, Ha, HashAlg, Marshal, Nonce, Rc, SessionAttributes, Writer, hash, ht, rc, rh};
 use zeroize::Zeroizing;
 
 use super::Tpm;
 use super::auth::{Used, hmac_key, includes_auth};
 use super::crypto::{Direction, hmac};
 use super::parameter;
+use super::secret::same_auth;
 use super::session::SessionKind;
 
 /// Finishes a response whose parameters begin at `params_at`, after which it adds the session area.
@@ -22,9 +23,16 @@ pub(super) fn finish(
     // The authValue may have changed, or gone with its entity.
     for used in &mut used {
         let Some(entity) = used.entity else { continue };
-        if let Some(auth) = tpm.entity_auth(entity) {
-            used.auth = Zeroizing::new(auth.to_vec());
-            used.keyed_with_auth = tpm.sessions.get(used.handle).is_some_and(|s| includes_auth(tpm, s, entity));
+        match tpm.entity_auth(entity) {
+            // The first write of an NV Index changes its Name, but not what this command was authorized by.
+            Some(auth) if same_auth(auth, &used.auth) => {}
+            Some(auth) => {
+                used.auth = Zeroizing::new(auth.to_vec());
+                used.keyed_with_auth = tpm.sessions.get(used.handle).is_some_and(|s| includes_auth(tpm, s, entity));
+            }
+            // An index that is gone has the Empty Auth (Part 3, 31.5.1).
+            None if entity.handle_type() == ht::NV_INDEX => used.auth = Zeroizing::default(),
+            None => {}
         }
     }
     roll_nonces(tpm, &used);

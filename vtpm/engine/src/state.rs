@@ -29,6 +29,7 @@ use bulla_tpm_types::{Error, ErrorKind, Handle, Reader, Writer, rh};
 use zeroize::Zeroizing;
 
 use super::context::{read_sized_object, write_object};
+use super::nv::Nv;
 use super::object::{PERSISTENT, SLOTS};
 use super::pcr::HashSequence;
 use super::platform::{Clock, Entropy, Storage, StorageError};
@@ -174,6 +175,17 @@ const PERMANENT: &[Section] = &[
         save: save_shutdown,
         restore: restore_shutdown,
     },
+    Section {
+        tag: 0x0007,
+        name: "NV indices",
+        version: 1,
+        required: true,
+        save: |tpm, w| tpm.nv.save(w),
+        restore: |tpm, _, r| {
+            tpm.nv = Nv::restore(r)?;
+            Ok(())
+        },
+    },
 ];
 
 /// What a loss of power would end, for a machine that is suspended or moved. In ascending order of tags.
@@ -241,6 +253,14 @@ const VOLATILE: &[Section] = &[
         // The whole of it: it goes on with the time.
         save: |tpm, w| tpm.lockout.save(w),
         restore: |tpm, _, r| tpm.lockout.restore(r),
+    },
+    Section {
+        tag: 0x0108,
+        name: "orderly NV indices",
+        version: 1,
+        required: true,
+        save: |tpm, w| tpm.nv.save_volatile(w),
+        restore: |tpm, _, r| tpm.nv.restore_volatile(r),
     },
 ];
 
@@ -346,7 +366,7 @@ impl Tpm {
 fn save(tpm: &Tpm, which: u8, sections: &[Section]) -> Zeroizing<Vec<u8>> {
     // Enough room from the start: a vector that grows leaves copies of secrets behind.
     let objects = tpm.objects.persistent().count() + tpm.objects.handles().count();
-    let mut w = Writer::from_vec(Vec::with_capacity(USUAL_STATE + objects * USUAL_OBJECT));
+    let mut w = Writer::from_vec(Vec::with_capacity(USUAL_STATE + objects * USUAL_OBJECT + tpm.nv.used()));
     w.bytes(MAGIC);
     w.u16(FORMAT);
     w.u8(which);

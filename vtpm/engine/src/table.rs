@@ -5,8 +5,8 @@ use bulla_tpm_types::{CommandAttributes, Handle, IMPLEMENTATION_PCR, Rc, cc, ht,
 use super::Tpm;
 use super::auth::Role;
 use super::commands::{
-    attest, capability, clock, commit, context, ecc_crypt, ecdh, hash, hierarchy, lifecycle, object, pcr, policy, policy_auth, primary,
-    random, selftest, session, sign, symmetric,
+    attest, capability, clock, commit, context, ecc_crypt, ecdh, hash, hierarchy, lifecycle, nv, object, pcr, policy,
+    policy_auth, policy_nv, primary, random, selftest, session, sign, symmetric,
 };
 use super::dispatch::Call;
 use super::object::SLOTS;
@@ -220,13 +220,21 @@ const FLUSHED: CommandAttributes = CommandAttributes::FLUSHED;
 const R_HANDLE: CommandAttributes = CommandAttributes::R_HANDLE;
 
 use HandleKind::{
-    Clear, Context, Endorsement, Entity, EntityOrNull, Hierarchy, HierarchyAuth, Lockout, Object, ObjectOrNull, Parent,
-    Pcr, PcrOrNull, Policy, Provision,
+    Clear, Context, Endorsement, Entity, EntityOrNull, Hierarchy, HierarchyAuth, Lockout, NvAuth, NvIndex, Object,
+    ObjectOrNull, Parent, Pcr, PcrOrNull, Platform, Policy, Provision,
 };
 
 /// The commands, in ascending order of their codes. Attributes as in the tables of Part 3.
 pub(crate) static COMMANDS: &[Command] = &[
+    command(
+        cc::NV_UNDEFINE_SPACE_SPECIAL,
+        "NV_UndefineSpaceSpecial",
+        &[admin(NvIndex), user(Platform)],
+        NV,
+        nv::undefine_space_special,
+    ),
     command(cc::EVICT_CONTROL, "EvictControl", &[user(Provision), plain(Object)], NV, context::evict_control),
+    command(cc::NV_UNDEFINE_SPACE, "NV_UndefineSpace", &[user(Provision), plain(NvIndex)], NV, nv::undefine_space),
     command(cc::CLEAR, "Clear", &[user(Clear)], NV.with(CommandAttributes::EXTENSIVE), hierarchy::clear),
     command(
         cc::HIERARCHY_CHANGE_AUTH,
@@ -236,8 +244,16 @@ pub(crate) static COMMANDS: &[Command] = &[
         hierarchy::hierarchy_change_auth,
     )
     .takes(),
+    command(cc::NV_DEFINE_SPACE, "NV_DefineSpace", &[user(Provision)], NV, nv::define_space).takes(),
     command(cc::CREATE_PRIMARY, "CreatePrimary", &[user(Hierarchy)], R_HANDLE, primary::create_primary).takes().gives(),
+    command(cc::NV_GLOBAL_WRITE_LOCK, "NV_GlobalWriteLock", &[user(Provision)], NV, nv::global_write_lock),
+    command(cc::NV_INCREMENT, "NV_Increment", &[user(NvAuth), plain(NvIndex)], NV, nv::increment),
+    command(cc::NV_SET_BITS, "NV_SetBits", &[user(NvAuth), plain(NvIndex)], NV, nv::set_bits),
+    command(cc::NV_EXTEND, "NV_Extend", &[user(NvAuth), plain(NvIndex)], NV, nv::extend).takes(),
+    command(cc::NV_WRITE, "NV_Write", &[user(NvAuth), plain(NvIndex)], NV, nv::write).takes(),
+    command(cc::NV_WRITE_LOCK, "NV_WriteLock", &[user(NvAuth), plain(NvIndex)], NV, nv::write_lock),
     command(cc::DICTIONARY_ATTACK_LOCK_RESET, "DictionaryAttackLockReset", &[user(Lockout)], NV, hierarchy::lock_reset),
+    command(cc::NV_CHANGE_AUTH, "NV_ChangeAuth", &[admin(NvIndex)], NV, nv::change_auth).takes(),
     command(cc::PCR_EVENT, "PCR_Event", &[user(PcrOrNull)], NV, pcr::event).takes(),
     command(cc::PCR_RESET, "PCR_Reset", &[user(Pcr)], NV, pcr::reset),
     command(cc::SEQUENCE_COMPLETE, "SequenceComplete", &[user(Object)], FLUSHED, hash::sequence_complete)
@@ -258,6 +274,8 @@ pub(crate) static COMMANDS: &[Command] = &[
     .takes()
     .gives(),
     command(cc::CERTIFY, "Certify", &[admin(Object), user(ObjectOrNull)], NONE, attest::certify).takes().gives(),
+    command(cc::POLICY_NV, "PolicyNV", &[user(NvAuth), plain(NvIndex), plain(Policy)], NONE, policy_nv::policy_nv)
+        .takes(),
     command(
         cc::CERTIFY_CREATION,
         "CertifyCreation",
@@ -268,6 +286,8 @@ pub(crate) static COMMANDS: &[Command] = &[
     .takes()
     .gives(),
     command(cc::GET_TIME, "GetTime", &[user(Endorsement), user(ObjectOrNull)], NONE, attest::get_time).takes().gives(),
+    command(cc::NV_READ, "NV_Read", &[user(NvAuth), plain(NvIndex)], NONE, nv::read).gives(),
+    command(cc::NV_READ_LOCK, "NV_ReadLock", &[user(NvAuth), plain(NvIndex)], NV, nv::read_lock),
     command(
         cc::OBJECT_CHANGE_AUTH,
         "ObjectChangeAuth",
@@ -299,6 +319,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(cc::FLUSH_CONTEXT, "FlushContext", &[], NONE, context::flush_context),
     command(cc::LOAD_EXTERNAL, "LoadExternal", &[], R_HANDLE, object::load_external).takes().gives(),
     command(cc::MAKE_CREDENTIAL, "MakeCredential", &[plain(Object)], NONE, object::make_credential).takes().gives(),
+    command(cc::NV_READ_PUBLIC, "NV_ReadPublic", &[plain(NvIndex)], NONE, nv::read_public).gives(),
     command(cc::POLICY_AUTHORIZE, "PolicyAuthorize", &[plain(Policy)], NONE, policy_auth::policy_authorize).takes(),
     command(cc::POLICY_AUTH_VALUE, "PolicyAuthValue", &[plain(Policy)], NONE, policy::policy_auth_value),
     command(cc::POLICY_COMMAND_CODE, "PolicyCommandCode", &[plain(Policy)], NONE, policy::policy_command_code),
@@ -330,6 +351,9 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(cc::POLICY_RESTART, "PolicyRestart", &[plain(Policy)], NONE, session::policy_restart),
     command(cc::READ_CLOCK, "ReadClock", &[], NONE, clock::read_clock),
     command(cc::PCR_EXTEND, "PCR_Extend", &[user(PcrOrNull)], NV, pcr::extend),
+    command(cc::NV_CERTIFY, "NV_Certify", &[user(ObjectOrNull), user(NvAuth), plain(NvIndex)], NONE, nv::certify)
+        .takes()
+        .gives(),
     command(
         cc::EVENT_SEQUENCE_COMPLETE,
         "EventSequenceComplete",
@@ -348,6 +372,13 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(cc::POLICY_NV_WRITTEN, "PolicyNvWritten", &[plain(Policy)], NONE, policy::policy_nv_written),
     command(cc::POLICY_TEMPLATE, "PolicyTemplate", &[plain(Policy)], NONE, policy::policy_template).takes(),
     command(cc::CREATE_LOADED, "CreateLoaded", &[user(Parent)], R_HANDLE, object::create_loaded).takes().gives(),
+    command(
+        cc::POLICY_AUTHORIZE_NV,
+        "PolicyAuthorizeNV",
+        &[user(NvAuth), plain(NvIndex), plain(Policy)],
+        NONE,
+        policy_nv::policy_authorize_nv,
+    ),
     command(cc::ENCRYPT_DECRYPT_2, "EncryptDecrypt2", &[user(Object)], NONE, symmetric::encrypt_decrypt_2)
         .takes()
         .gives(),

@@ -26,6 +26,7 @@ pub(crate) fn clear(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     tpm.forget_shutdown();
     tpm.permanent_changed();
     tpm.hierarchies.clear(&mut tpm.random);
+    tpm.nv.clear_owner();
     tpm.objects.clear(|hierarchy| matches!(hierarchy, rh::OWNER | rh::ENDORSEMENT));
     tpm.lockout = Default::default();
     tpm.time.clear();

@@ -29,7 +29,7 @@ pub(crate) fn startup(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> 
         return Err(rc::LOCALITY);
     }
     let locality_three = call.locality == 3;
-    tpm.require(TestSet::BANKS)?;
+    tpm.require(TestSet::BANKS | tpm.nv.tests())?;
 
     let orderly = tpm.shutdown.is_some();
     let startup = match (kind, tpm.shutdown.take()) {
@@ -61,6 +61,7 @@ pub(crate) fn startup(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> 
         tpm.hierarchies.reset(&mut tpm.random);
         tpm.epochs.reset(&mut tpm.random);
     }
+    tpm.nv.startup(startup, orderly);
     tpm.time.startup(startup, orderly);
     tpm.locality_three = locality_three;
     tpm.orderly = orderly;
@@ -72,6 +73,7 @@ pub(crate) fn startup(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> 
 /// TPM2_Shutdown (9.4).
 pub(crate) fn shutdown(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     let kind = call.params(|p| p.with(startup_type))?;
+    tpm.nv.store();
     tpm.shutdown = Some(match kind {
         StartupType::Clear => Shutdown::Clear,
         StartupType::State => Shutdown::State(Box::new(SavedState {

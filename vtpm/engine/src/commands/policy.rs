@@ -198,8 +198,9 @@ pub(crate) fn policy_nv_written(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Resul
     Ok(())
 }
 
-/// How PolicyCounterTimer compares (TPM_EO; Part 2, 6.8).
-fn compare(operation: u16, a: &[u8], b: &[u8]) -> Option<bool> {
+/// How PolicyCounterTimer and PolicyNV compare (TPM_EO; Part 2, 6.8): operands are as long as each other, and those of
+/// the signed operations are in two's complement.
+pub(super) fn compare(operation: u16, a: &[u8], b: &[u8]) -> Option<bool> {
     use core::cmp::Ordering::{Equal, Greater, Less};
     let unsigned = a.cmp(b);
     // In two's complement, the other sign bit is the other order.
@@ -226,15 +227,17 @@ fn compare(operation: u16, a: &[u8], b: &[u8]) -> Option<bool> {
     })
 }
 
+/// TPM_EO.
+pub(super) fn comparison(r: &mut Reader<'_>) -> Result<u16, Error> {
+    let at = r.clone();
+    let operation = r.u16("TPM_EO")?;
+    if operation <= 11 { Ok(operation) } else { Err(at.error(ErrorKind::Value, "TPM_EO")) }
+}
+
 /// TPM2_PolicyCounterTimer (23.10).
 pub(crate) fn policy_counter_timer(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
-    let operation = |r: &mut Reader<'_>| -> Result<u16, Error> {
-        let at = r.clone();
-        let operation = r.u16("TPM_EO")?;
-        if operation <= 11 { Ok(operation) } else { Err(at.error(ErrorKind::Value, "TPM_EO")) }
-    };
     let (operand, offset, operation) =
-        call.params(|p| Ok((p.get::<Digest>()?, p.u16("offset")?, p.with(operation)?)))?;
+        call.params(|p| Ok((p.get::<Digest>()?, p.u16("offset")?, p.with(comparison)?)))?;
     let info = tpm.time.info().to_vec();
     let session = session(tpm, call, 1)?;
     if !session.is_trial() {

@@ -3,7 +3,9 @@
 
 use alloc::vec::Vec;
 
-use bulla_tpm_types::{Digest, Error, ErrorKind, Ha, Handle, Name, Nonce, Rc, Reader, Writer, cc, hash, rc, rh, st};
+use bulla_tpm_types::{
+    Digest, Error, ErrorKind, Ha, Handle, Name, Nonce, NvAttributes, NvKind, Rc, Reader, Writer, cc, hash, rc, rh, st,
+};
 use subtle::ConstantTimeEq;
 
 use super::policy::{is_digest_or_empty, session};
@@ -161,6 +163,9 @@ fn answer(
 
 /// The hierarchy whose proof makes tickets for what an entity approves.
 fn ticket_hierarchy(tpm: &Tpm, entity: Handle) -> Handle {
+    if let Some(index) = tpm.nv.get(entity) {
+        return if index.has(NvAttributes::PLATFORM_CREATE) { rh::PLATFORM } else { rh::OWNER };
+    }
     match tpm.objects.get(entity) {
         Some(object) => object.key().map_or(rh::NULL, |k| k.hierarchy),
         None if tpm.hierarchies.get(entity).is_some() => entity,
@@ -181,7 +186,9 @@ pub(crate) fn policy_secret(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<()
     session.approve(cc::POLICY_SECRET, &name, &terms.policy_ref);
     session.limit(&terms.cp_hash, timeout);
     let hierarchy = ticket_hierarchy(tpm, entity);
-    answer(tpm, call, (st::AUTH_SECRET, hierarchy), &terms, &name, timeout);
+    // A ticket would stand for uses of a PIN that were not counted (Part 3, 23.4.1).
+    let is_pin = tpm.nv.get(entity).is_some_and(|i| i.kind() == NvKind::PinPass);
+    answer(tpm, call, (st::AUTH_SECRET, hierarchy), &terms, &name, timeout.filter(|_| !is_pin));
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! TPM_PT_*: what the TPM says of itself (Part 2, 6.13).
 
-use bulla_tpm_types::{IMPLEMENTATION_PCR, PCR_SELECT_SIZE, pt, rh};
+use bulla_tpm_types::{IMPLEMENTATION_PCR, MAX_NV_BUFFER_SIZE, PCR_SELECT_SIZE, pt, rh};
 
 use super::MAX_BUFFER;
 use super::capability::MAX_CAP_BUFFER;
@@ -8,6 +8,7 @@ use crate::context::{MAX_OBJECT_CONTEXT, MAX_SESSION_CONTEXT};
 use crate::dispatch::{MAX_COMMAND_SIZE, MAX_RESPONSE_SIZE};
 use crate::ecc::CURVES;
 use crate::lockout::{LOCKOUT_RECOVERY_SECONDS, MAX_TRIES, RECOVERY_SECONDS};
+use crate::nv::{MAX_INDEX_SIZE, MAX_ORDERLY_COUNT};
 use crate::object::{PERSISTENT, SLOTS};
 use crate::secret::INTEGRITY_HASH;
 use crate::session::{ACTIVE, CONTEXT_GAP, LOADED};
@@ -75,14 +76,15 @@ pub(super) fn all(tpm: &Tpm) -> impl Iterator<Item = (u32, u32)> + use<> {
         (pt::PCR_COUNT, IMPLEMENTATION_PCR),
         (pt::PCR_SELECT_MIN, PCR_SELECT_SIZE as u32),
         (pt::CONTEXT_GAP_MAX, CONTEXT_GAP as u32),
+        // No limit but the space.
         (pt::NV_COUNTERS_MAX, 0),
-        (pt::NV_INDEX_MAX, 0),
+        (pt::NV_INDEX_MAX, u32::from(MAX_INDEX_SIZE)),
         (pt::MEMORY, 0),
         (pt::CLOCK_UPDATE, CLOCK_UPDATE_MS as u32),
         (pt::CONTEXT_HASH, u32::from(INTEGRITY_HASH.id().0)),
         (pt::CONTEXT_SYM, u32::from(bulla_tpm_types::alg::AES.0)),
         (pt::CONTEXT_SYM_SIZE, 256),
-        (pt::ORDERLY_COUNT, 0xff),
+        (pt::ORDERLY_COUNT, MAX_ORDERLY_COUNT as u32),
         (pt::MAX_COMMAND_SIZE, MAX_COMMAND_SIZE as u32),
         (pt::MAX_RESPONSE_SIZE, MAX_RESPONSE_SIZE as u32),
         (pt::MAX_DIGEST, 64),
@@ -97,14 +99,14 @@ pub(super) fn all(tpm: &Tpm) -> impl Iterator<Item = (u32, u32)> + use<> {
         (pt::TOTAL_COMMANDS, COMMANDS.len() as u32),
         (pt::LIBRARY_COMMANDS, COMMANDS.len() as u32),
         (pt::VENDOR_COMMANDS, 0),
-        (pt::NV_BUFFER_MAX, 0),
+        (pt::NV_BUFFER_MAX, MAX_NV_BUFFER_SIZE as u32),
         (pt::MODES, 0),
         (pt::MAX_CAP_BUFFER, MAX_CAP_BUFFER as u32),
     ];
     let variable = [
         (pt::PERMANENT, permanent),
         (pt::STARTUP_CLEAR, startup_clear),
-        (pt::HR_NV_INDEX, 0),
+        (pt::HR_NV_INDEX, tpm.nv.handles().count() as u32),
         (pt::HR_LOADED, loaded as u32),
         (pt::HR_LOADED_AVAIL, (LOADED - loaded) as u32),
         (pt::HR_ACTIVE, active as u32),
@@ -112,8 +114,8 @@ pub(super) fn all(tpm: &Tpm) -> impl Iterator<Item = (u32, u32)> + use<> {
         (pt::HR_TRANSIENT_AVAIL, free),
         (pt::HR_PERSISTENT, persistent as u32),
         (pt::HR_PERSISTENT_AVAIL, (PERSISTENT - persistent) as u32),
-        (pt::NV_COUNTERS, 0),
-        (pt::NV_COUNTERS_AVAIL, 0),
+        (pt::NV_COUNTERS, tpm.nv.counters() as u32),
+        (pt::NV_COUNTERS_AVAIL, tpm.nv.counters_available() as u32),
         (pt::ALGORITHM_SET, 0),
         (pt::LOADED_CURVES, CURVES.len() as u32),
         (pt::LOCKOUT_COUNTER, tpm.lockout.failed_tries()),

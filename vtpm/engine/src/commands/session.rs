@@ -48,6 +48,10 @@ pub(crate) fn start_auth_session(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Resu
     if is_public {
         return Err(rc::HANDLE.handle(2));
     }
+    // A session bound to a PIN index would use the authValue without being counted.
+    if tpm.nv.get(bind).is_some_and(|i| i.kind().is_pin()) {
+        return Err(rc::HANDLE.handle(2));
+    }
     tpm.sessions.has_room()?;
 
     let mut nonce = [0; MAX_DIGEST];

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use bulla_tpm_types::command::Builder;
 use bulla_tpm_types::{
-    AuthCommand, Digest, Handle, ObjectAttributes as A, Public, Rc, SensitiveCreate, StartupType, cc, command, rc,
-    response, rh, templates,
+    AuthCommand, Digest, Handle, NvKind, ObjectAttributes as A, Public, Rc, SensitiveCreate, StartupType, cc, command,
+    rc, response, rh, templates,
 };
 
 use super::{code, load_ak, powered_on, run, started, startup, unhex};
@@ -128,6 +128,8 @@ fn every_command_needs_its_sessions_and_refuses_trailing_bytes() {
     let mut tpm = started();
     let sequence = response::parse_handle(&run(&mut tpm, &command::hash_sequence_start(None))).expect("a sequence");
     let policy = super::sessions::start_plain(&mut tpm, 1);
+    let index = super::nv::public(NvKind::Ordinary, super::nv::open());
+    assert_eq!(super::nv::define(&mut tpm, &index), rc::SUCCESS);
     for spec in COMMANDS {
         let handles: Vec<_> = spec
             .handles
@@ -135,12 +137,16 @@ fn every_command_needs_its_sessions_and_refuses_trailing_bytes() {
             .map(|h| match h.kind {
                 HandleKind::Pcr | HandleKind::PcrOrNull => Handle(16),
                 HandleKind::Object | HandleKind::Context => sequence,
-                HandleKind::Hierarchy | HandleKind::HierarchyAuth | HandleKind::Provision | HandleKind::Entity => {
-                    rh::OWNER
-                }
+                HandleKind::Hierarchy
+                | HandleKind::HierarchyAuth
+                | HandleKind::Provision
+                | HandleKind::Entity
+                | HandleKind::NvAuth => rh::OWNER,
                 HandleKind::ObjectOrNull | HandleKind::EntityOrNull | HandleKind::Parent => rh::NULL,
                 HandleKind::Clear | HandleKind::Lockout => rh::LOCKOUT,
                 HandleKind::Endorsement => rh::ENDORSEMENT,
+                HandleKind::Platform => rh::PLATFORM,
+                HandleKind::NvIndex => super::nv::INDEX,
                 HandleKind::Policy => policy,
             })
             .collect();

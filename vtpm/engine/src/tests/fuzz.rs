@@ -66,6 +66,7 @@ fn valid_commands() -> Vec<Vec<u8>> {
     .into_iter()
     .chain(object_commands())
     .chain(session_commands())
+    .chain(nv_commands())
     .collect()
 }
 
@@ -126,6 +127,38 @@ fn object_commands() -> Vec<Vec<u8>> {
         password(cc::VERIFY_SIGNATURE, &[key], 0, &format!("{digest} 0018 000b {digest} {digest}")),
         password(cc::TEST_PARMS, &[], 0, "0025 0006 0080 0043"),
     ]
+}
+
+/// Valid or nearly valid commands about NV Indexes.
+fn nv_commands() -> Vec<Vec<u8>> {
+    let index = super::nv::INDEX;
+    let both = [rh::OWNER, index];
+    let define = |attributes: &str| format!("0000 000e 01000001 000b {attributes} 0000 0008");
+    let special = Handle(0x0140_0001);
+    let mut all: Vec<_> = ["02060006", "02060016", "02060026", "020e0092", "460d0001"]
+        .map(|attributes| password(cc::NV_DEFINE_SPACE, &[rh::OWNER], 1, &define(attributes)))
+        .into();
+    all.extend([
+        password(cc::NV_WRITE, &both, 1, "0008 0000000000000009 0000"),
+        password(cc::NV_WRITE, &[index, index], 1, "0002 6162 0003"),
+        password(cc::NV_INCREMENT, &both, 1, ""),
+        password(cc::NV_EXTEND, &both, 1, "0002 6162"),
+        password(cc::NV_SET_BITS, &both, 1, "8000000000000001"),
+        password(cc::NV_READ, &both, 1, "0008 0000"),
+        password(cc::NV_READ_PUBLIC, &[index], 0, ""),
+        password(cc::NV_WRITE_LOCK, &both, 1, ""),
+        password(cc::NV_READ_LOCK, &both, 1, ""),
+        password(cc::NV_GLOBAL_WRITE_LOCK, &[rh::OWNER], 1, ""),
+        password(cc::NV_CHANGE_AUTH, &[index], 1, "0001 31"),
+        password(cc::NV_CERTIFY, &[Handle(0x8000_0000), rh::OWNER, index], 2, "0001 61 0010 0004 0000"),
+        password(cc::NV_CERTIFY, &[rh::NULL, index, index], 2, "0000 0010 0000 0000"),
+        password(cc::POLICY_NV, &[rh::OWNER, index, POLICY], 1, "0002 0000 0006 0002"),
+        password(cc::POLICY_AUTHORIZE_NV, &[rh::OWNER, index, POLICY], 1, ""),
+        password(cc::POLICY_SECRET, &[index, POLICY], 1, "0000 0000 0001 61 ffffffff"),
+        password(cc::NV_UNDEFINE_SPACE_SPECIAL, &[special, rh::PLATFORM], 2, ""),
+        password(cc::NV_UNDEFINE_SPACE, &both, 1, ""),
+    ]);
+    all
 }
 
 /// Valid or nearly valid commands about sessions and policies.

@@ -7,6 +7,7 @@ mod errors;
 mod fuzz;
 mod hashes;
 mod lifecycle;
+mod nv;
 mod objects;
 mod pcrs;
 mod peer;
