@@ -14,8 +14,8 @@ use super::secret::AuthValue;
 use super::sequence::Sequence;
 use super::session::Session;
 
-/// TPM_PT_MAX_OBJECT_CONTEXT: no object's TPM2B_CONTEXT_DATA is larger.
-pub(super) const MAX_OBJECT_CONTEXT: usize = 1024;
+/// TPM_PT_MAX_OBJECT_CONTEXT: no object's TPM2B_CONTEXT_DATA is larger, not an RSA-4096 key's either.
+pub(super) const MAX_OBJECT_CONTEXT: usize = 1280;
 /// TPM_PT_MAX_SESSION_CONTEXT: no session's TPM2B_CONTEXT_DATA is larger.
 pub(super) const MAX_SESSION_CONTEXT: usize = 768;
 

@@ -1,9 +1,12 @@
 //! What all commands that create objects have in common: checks of the template, the making of the key, and the
 //! creation data (Part 1, 25 and 27; Part 3, 12.1 and 24.1).
 
+use alloc::boxed::Box;
+
 use bulla_tpm_types::{
     AsymScheme, CreationData, Data, Digest, EccParms, Handle, HashAlg, KdfScheme, KeyedHashScheme, Locality, Marshal,
-    Name, ObjectAttributes, PcrSelectionList, Public, PublicKind, Rc, Symmetric, TkCreation, alg, hash, rc, st,
+    Name, ObjectAttributes, PcrSelectionList, Public, PublicKeyRsa, PublicKind, Rc, RsaParms, Symmetric, TkCreation,
+    alg, hash, rc, st,
 };
 
 use super::Tpm;
@@ -11,7 +14,7 @@ use super::crypto::hmac;
 use super::drbg::Drbg;
 use super::ecc::PrivateKey;
 use super::object::{Material, Private};
-use super::pcr::Pcrs;
+use super::rsa;
 use super::secret::{INTEGRITY_HASH, Secret};
 
 /// Checks a template, for an object whose caller gives its sensitive data or has the TPM make it.
@@ -20,10 +23,6 @@ use super::secret::{INTEGRITY_HASH, Secret};
 /// Codes are about the template; the caller adds the number of its parameter.
 pub(super) fn check_template(public: &Public, parent: Option<&Public>, data_given: bool) -> Result<HashAlg, Rc> {
     let name_alg = public.name_alg.ok_or(rc::HASH)?;
-    match &public.kind {
-        PublicKind::Rsa { .. } => return Err(rc::TYPE),
-        _ => {}
-    }
     check_attributes(public, parent, data_given)?;
     check_public(public)?;
     Ok(name_alg)
@@ -33,12 +32,15 @@ pub(super) fn check_template(public: &Public, parent: Option<&Public>, data_give
 fn check_attributes(public: &Public, parent: Option<&Public>, data_given: bool) -> Result<(), Rc> {
     use ObjectAttributes as A;
     let a = public.attributes;
-    let symmetric_parent = matches!(public.kind, PublicKind::SymCipher { .. }) && is_parent(public);
-    // What the caller does not give, the TPM makes; a key pair and a symmetric parent it always makes.
-    let made = matches!(public.kind, PublicKind::Ecc { .. }) || symmetric_parent;
+    // What the caller does not give, the TPM makes; a key pair it always makes, and a restricted symmetric key that
+    // stays with its parent.
+    let pair = matches!(public.kind, PublicKind::Rsa { .. } | PublicKind::Ecc { .. });
+    let made = pair || (a.contains(A::RESTRICTED) && a.intersects(A::FIXED_TPM.with(A::FIXED_PARENT)));
     let data_object = matches!(public.kind, PublicKind::KeyedHash { .. }) && !a.intersects(A::SIGN.with(A::DECRYPT));
     let origin = a.contains(A::SENSITIVE_DATA_ORIGIN);
-    let wrong = origin == data_given || (made && !origin) || (data_object && origin);
+    // What is given for a primary object that the TPM makes is one more thing that it derives from.
+    let given = if origin { data_given && parent.is_some() } else { !data_given };
+    let wrong = given || (made && !origin) || (data_object && origin);
     if wrong || !fits_parent(public, parent) { Err(rc::ATTRIBUTES) } else { Ok(()) }
 }
 
@@ -56,7 +58,7 @@ pub(super) fn fits_parent(public: &Public, parent: Option<&Public>) -> bool {
     fixed && !(has(A::ENCRYPTED_DUPLICATION) && has(A::FIXED_TPM))
 }
 
-fn is_parent(public: &Public) -> bool {
+pub(super) fn is_parent(public: &Public) -> bool {
     use ObjectAttributes as A;
     public.attributes.contains(A::RESTRICTED.with(A::DECRYPT)) && !public.attributes.contains(A::SIGN)
 }
@@ -79,13 +81,14 @@ pub(super) fn check_public(public: &Public) -> Result<(), Rc> {
         return Err(rc::ATTRIBUTES);
     }
     match &public.kind {
-        PublicKind::Rsa { .. } => Err(rc::TYPE),
+        PublicKind::Rsa { parms, .. } => check_rsa(parms, sign, decrypt, restricted),
         PublicKind::Ecc { parms, .. } => check_ecc(parms, sign, decrypt, restricted),
         PublicKind::KeyedHash { scheme, .. } => {
             let fits = match scheme {
                 KeyedHashScheme::Null => sign == decrypt,
                 KeyedHashScheme::Hmac(_) => sign && !decrypt,
-                KeyedHashScheme::Xor { .. } => decrypt && !sign,
+                // A derivation parent derives by KDFa.
+                KeyedHashScheme::Xor { kdf, .. } => decrypt && !sign && (!restricted || *kdf == alg::KDF1_SP800_108),
             };
             if fits { Ok(()) } else { Err(rc::SCHEME) }
         }
@@ -100,13 +103,31 @@ pub(super) fn check_public(public: &Public) -> Result<(), Rc> {
     }
 }
 
-fn check_ecc(parms: &EccParms, sign: bool, decrypt: bool, restricted: bool) -> Result<(), Rc> {
-    // Restricted decryption keys are parents: they need a cipher for their children, the others have none.
-    match (restricted && decrypt, parms.symmetric) {
-        (false, Symmetric::Null) | (true, Symmetric::Aes { mode: alg::CFB, .. }) => {}
-        (true, Symmetric::Aes { .. }) => return Err(rc::MODE),
-        _ => return Err(rc::SYMMETRIC),
+/// Restricted decryption keys are parents: they need a cipher for their children, the others have none.
+fn check_pair_symmetric(is_parent: bool, symmetric: Symmetric) -> Result<(), Rc> {
+    match (is_parent, symmetric) {
+        (false, Symmetric::Null) | (true, Symmetric::Aes { mode: alg::CFB, .. }) => Ok(()),
+        (true, Symmetric::Aes { .. }) => Err(rc::MODE),
+        _ => Err(rc::SYMMETRIC),
     }
+}
+
+fn check_rsa(parms: &RsaParms, sign: bool, decrypt: bool, restricted: bool) -> Result<(), Rc> {
+    check_pair_symmetric(restricted && decrypt, parms.symmetric)?;
+    let scheme_fits = match parms.scheme {
+        AsymScheme::Null => !(restricted && sign),
+        AsymScheme::Rsassa(_) | AsymScheme::Rsapss(_) => sign && !decrypt,
+        AsymScheme::Rsaes | AsymScheme::Oaep(_) => decrypt && !sign && !restricted,
+        _ => false,
+    };
+    if !scheme_fits {
+        return Err(rc::SCHEME);
+    }
+    rsa::exponent(parms).map(drop).ok_or(rc::RANGE)
+}
+
+fn check_ecc(parms: &EccParms, sign: bool, decrypt: bool, restricted: bool) -> Result<(), Rc> {
+    check_pair_symmetric(restricted && decrypt, parms.symmetric)?;
     let scheme_fits = match parms.scheme {
         AsymScheme::Null => !(restricted && sign),
         AsymScheme::Ecdsa(_) | AsymScheme::Ecdaa { .. } | AsymScheme::EcSchnorr(_) => sign && !decrypt,
@@ -138,32 +159,50 @@ pub(super) fn make(
         secret
     };
     let mut public = *template;
+    if let PublicKind::Rsa { parms, unique } = &mut public.kind {
+        let exponent = rsa::exponent(parms).ok_or(rc::FAILURE)?;
+        let key = rsa::generate(random, parms.key_bits, exponent).ok_or(rc::FAILURE)?;
+        *unique = PublicKeyRsa::new(&key.modulus()).ok_or(rc::FAILURE)?;
+        let seed = if is_parent(template) { bytes(random, name_alg.size()) } else { Secret::default() };
+        return Ok((public, Private { seed, material: Material::Rsa(Box::new(key)) }));
+    }
     if let PublicKind::Ecc { parms, unique } = &mut public.kind {
         let key = PrivateKey::generate(parms.curve, random).ok_or(rc::FAILURE)?;
         *unique = key.point().ok_or(rc::FAILURE)?;
         let seed = if is_parent(template) { bytes(random, name_alg.size()) } else { Secret::default() };
         return Ok((public, Private { seed, material: Material::Ecc(key) }));
     }
-    let size = match &template.kind {
+    let size = data_size(template, name_alg);
+    let made = data.is_empty() || template.attributes.contains(ObjectAttributes::SENSITIVE_DATA_ORIGIN);
+    if !made && matches!(template.kind, PublicKind::SymCipher { .. }) && data.len() != size {
+        return Err(rc::KEY_SIZE);
+    }
+    let data = if made { bytes(random, size) } else { Secret::new(data.into()) };
+    let seed = bytes(random, name_alg.size());
+    if let PublicKind::KeyedHash { unique, .. } | PublicKind::SymCipher { unique, .. } = &mut public.kind {
+        *unique = symmetric_unique(template, name_alg, &seed, &data);
+    }
+    Ok((public, Private { seed, material: Material::Data(data) }))
+}
+
+/// Octets of the data that the TPM makes for a symmetric object.
+pub(super) fn data_size(template: &Public, name_alg: HashAlg) -> usize {
+    match &template.kind {
         PublicKind::SymCipher { sym: Symmetric::Aes { bits, .. }, .. } => usize::from(bits / 8),
         PublicKind::KeyedHash { scheme: KeyedHashScheme::Hmac(h) | KeyedHashScheme::Xor { hash: h, .. }, .. } => {
             h.size()
         }
         _ => name_alg.size(),
-    };
-    if !data.is_empty() && matches!(template.kind, PublicKind::SymCipher { .. }) && data.len() != size {
-        return Err(rc::KEY_SIZE);
     }
-    let data = if data.is_empty() { bytes(random, size) } else { Secret::new(data.into()) };
-    let seed = bytes(random, name_alg.size());
-    if let PublicKind::KeyedHash { unique, .. } | PublicKind::SymCipher { unique, .. } = &mut public.kind {
-        *unique = symmetric_unique(name_alg, &seed, &data);
-    }
-    Ok((public, Private { seed, material: Material::Data(data) }))
 }
 
 /// What stands for a symmetric object in public: a digest of its obfuscation and its data (Part 1, 27.5.3.2).
-pub(super) fn symmetric_unique(name_alg: HashAlg, seed: &[u8], data: &[u8]) -> Digest {
+///
+/// For parents, storage or derivation, it is an HMAC with the obfuscation as the key.
+pub(super) fn symmetric_unique(public: &Public, name_alg: HashAlg, seed: &[u8], data: &[u8]) -> Digest {
+    if is_parent(public) {
+        return hmac(name_alg, seed, &[data]).digest();
+    }
     hash::digest(name_alg, &[seed, data]).digest()
 }
 
@@ -192,7 +231,7 @@ impl Tpm {
         outside_info: Data,
         pcrs: &PcrSelectionList,
     ) -> Creation {
-        let pcr_select = Pcrs::filter(pcrs);
+        let pcr_select = self.pcrs.filter(pcrs);
         let data = CreationData {
             pcr_select,
             pcr_digest: self.pcrs.digest(name_alg, &pcr_select),

@@ -2,8 +2,11 @@
 
 use alloc::vec::Vec;
 
-use bulla_tpm_types::{CommandAttributes, Error, ErrorKind, Handle, Rc, Reader, Unmarshal, Writer, cc, rc, st};
+use bulla_tpm_types::{
+    CommandAttributes, Error, ErrorKind, Handle, PublicKind, Rc, Reader, Unmarshal, Writer, cc, rc, st,
+};
 
+use super::selftest::TestSet;
 use super::table::{Command, MAX_HANDLES};
 use super::{Mode, Tpm, auth, reply, table};
 
@@ -132,10 +135,18 @@ fn run(tpm: &mut Tpm, locality: u8, bytes: &[u8], w: &mut Writer) -> Result<(), 
 
     let mut handles = [Handle::default(); MAX_HANDLES];
     let handles = read_handles(tpm, command, &mut r, &mut handles)?;
+    require_tests(tpm, handles)?;
     let checked = if has_sessions {
         Some(auth::check(tpm, command, handles, locality, &mut r)?)
     } else {
         auth::check_none(command)?;
+        None
+    };
+    // cpHash is of the parameters as they were sent (Part 1, 16.7).
+    let audited = if tpm.audit.includes(code) {
+        tpm.require(TestSet::hash(tpm.audit.alg()))?;
+        Some(auth::cp_hash(tpm, command, handles, r.rest()))
+    } else {
         None
     };
     let (used, decrypted) = checked.map_or((None, None), |c| (Some(c.used), c.decrypted));
@@ -163,6 +174,7 @@ fn run(tpm: &mut Tpm, locality: u8, bytes: &[u8], w: &mut Writer) -> Result<(), 
     if let Some(handle) = response_handle {
         w.patch(handle_at, &handle.0.to_be_bytes());
     }
+    let params_len = w.len() - params_at;
     match used {
         Some(used) => {
             let size = (w.len() - params_at) as u32;
@@ -171,6 +183,10 @@ fn run(tpm: &mut Tpm, locality: u8, bytes: &[u8], w: &mut Writer) -> Result<(), 
         }
         None if command.sessions => reply::finish_without_sessions(tpm),
         None => {}
+    }
+    if let Some(cp_hash) = audited {
+        let params = w.as_bytes().get(params_at..params_at + params_len).unwrap_or_default();
+        reply::audit_command(tpm, code, &cp_hash, params);
     }
     let size = w.len() as u32;
     w.patch(2, &size.to_be_bytes());
@@ -208,9 +224,15 @@ fn read_handles<'h>(
     }
     let handles = handles.get(..command.handles.len()).unwrap_or_default();
     for (number, handle) in (1..).zip(handles) {
-        table::check_loaded(tpm, *handle, number)?;
+        table::check_loaded(tpm, command.code, *handle, number)?;
     }
     Ok(handles)
+}
+
+/// An algorithm is tested before its first use: that of keys which were there when power came on, too.
+fn require_tests(tpm: &mut Tpm, handles: &[Handle]) -> Result<(), Rc> {
+    let is_rsa = |h: &Handle| tpm.objects.key(*h).is_ok_and(|k| matches!(k.public.kind, PublicKind::Rsa { .. }));
+    if handles.iter().any(is_rsa) { tpm.require(TestSet::RSA) } else { Ok(()) }
 }
 
 /// Reseeds the random number generator now and then; the source's failure is the TPM's.

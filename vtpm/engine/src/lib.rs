@@ -14,12 +14,15 @@
 
 extern crate alloc;
 
+mod audit;
 mod auth;
+mod auth_policy;
 mod cipher;
 mod commands;
 mod context;
 mod create;
 mod crypto;
+mod derive;
 mod dispatch;
 mod drbg;
 mod ecc;
@@ -31,12 +34,16 @@ mod object;
 mod parameter;
 mod pcr;
 mod platform;
+mod presence;
+mod profile;
 mod protect;
 mod reply;
+mod rsa;
 mod secret;
 mod selftest;
 mod sequence;
 mod session;
+mod sharing;
 mod state;
 mod table;
 #[cfg(test)]
@@ -46,13 +53,15 @@ mod time;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use bulla_tpm_types::{DigestValues, Rc, rc};
+use bulla_tpm_types::{DigestValues, Ha, Rc, rc};
 
 pub use dispatch::{MAX_COMMAND_SIZE, MAX_RESPONSE_SIZE};
 pub use platform::{Cancel, Clock, Entropy, EntropyError, NoStorage, Storage, StorageError};
+pub use profile::Profile;
 pub use state::{MAX_STATE_SIZE, StateError};
 pub use table::command_name;
 
+use audit::CommandAudit;
 use context::Epochs;
 use drbg::Drbg;
 use ecc::Commitments;
@@ -60,8 +69,10 @@ use hierarchy::Hierarchies;
 use lockout::DictionaryAttack;
 use nv::Nv;
 use object::Objects;
-use pcr::{HashSequence, Pcrs, SavedPcrs};
-use selftest::{SelfTests, TestSet};
+use pcr::{HashSequence, PcrSettings, Pcrs, SavedPcrs};
+use presence::Presence;
+use profile::VendorString;
+use selftest::SelfTests;
 use session::Sessions;
 use time::TpmTime;
 
@@ -79,6 +90,14 @@ pub struct Tpm {
     time: TpmTime,
     lockout: DictionaryAttack,
     nv: Nv,
+    vendor: VendorString,
+    audit: CommandAudit,
+    presence: Presence,
+    pcr_settings: PcrSettings,
+    /// TPM_PT_ALGORITHM_SET.
+    algorithm_set: u32,
+    /// tpmEstablished: whether there was a _TPM_Hash_Start since it was last reset.
+    established: bool,
     shutdown: Option<Shutdown>,
     epochs: Epochs,
     /// Whether something that survives a loss of power has changed since it was last stored.
@@ -129,6 +148,8 @@ struct SavedState {
     sessions: Sessions,
     hcrtm: bool,
     locality_three: bool,
+    /// commandAuditDigest.
+    audit: Option<Ha>,
 }
 
 impl Tpm {
@@ -137,7 +158,13 @@ impl Tpm {
     /// If `entropy` fails, the TPM is born in failure mode.
     #[must_use]
     pub fn manufacture(entropy: Box<dyn Entropy>, clock: Box<dyn Clock>) -> Self {
-        let mut tpm = Self::without_seeds(entropy, clock);
+        Self::manufacture_as(&Profile::default(), entropy, clock)
+    }
+
+    /// [`Tpm::manufacture`], with another profile than bulla's own.
+    #[must_use]
+    pub fn manufacture_as(profile: &Profile, entropy: Box<dyn Entropy>, clock: Box<dyn Clock>) -> Self {
+        let mut tpm = Self::without_seeds(profile, entropy, clock);
         if tpm.mode != Mode::Failed {
             tpm.hierarchies = Hierarchies::generate(&mut tpm.random);
         }
@@ -145,7 +172,9 @@ impl Tpm {
     }
 
     /// A TPM that was never given its seeds.
-    fn without_seeds(mut entropy: Box<dyn Entropy>, clock: Box<dyn Clock>) -> Self {
+    fn without_seeds(profile: &Profile, mut entropy: Box<dyn Entropy>, clock: Box<dyn Clock>) -> Self {
+        let pcr_settings = PcrSettings::new(&profile.banks);
+        let pcrs = Pcrs::new(pcr_settings.allocation);
         let (random, healthy) = match Drbg::from_entropy(&mut *entropy) {
             Ok(drbg) => (drbg, true),
             Err(EntropyError) => (Drbg::new(&[]), false),
@@ -162,6 +191,12 @@ impl Tpm {
             time: TpmTime::default(),
             lockout: DictionaryAttack::default(),
             nv: Nv::default(),
+            vendor: profile.vendor,
+            audit: CommandAudit::default(),
+            presence: Presence::default(),
+            pcr_settings,
+            algorithm_set: 0,
+            established: false,
             shutdown: Some(Shutdown::Clear),
             epochs: Epochs::default(),
             changed: true,
@@ -171,7 +206,7 @@ impl Tpm {
             sessions: Sessions::default(),
             commitments: Commitments::default(),
             power_epoch: Default::default(),
-            pcrs: Pcrs::new(),
+            pcrs,
             hash: None,
             hcrtm: false,
             locality_three: false,
@@ -187,7 +222,7 @@ impl Tpm {
         self.objects.forget_transient();
         self.nv.lose_power();
         self.sessions = Sessions::default();
-        self.pcrs = Pcrs::new();
+        self.pcrs = Pcrs::new(self.pcr_settings.allocation);
         self.hash = None;
         self.hcrtm = false;
         self.locality_three = false;
@@ -220,9 +255,13 @@ impl Tpm {
     /// the dynamic root of trust (17 to 22).
     pub fn hash_start(&mut self) {
         self.settle_time();
-        if !matches!(self.mode, Mode::Initialized | Mode::Operational) || self.require(TestSet::BANKS).is_err() {
+        if !matches!(self.mode, Mode::Initialized | Mode::Operational) || self.require(self.bank_tests()).is_err() {
             self.hash = None;
             return;
+        }
+        if !self.established {
+            self.established = true;
+            self.permanent_changed();
         }
         if self.mode == Mode::Operational {
             self.forget_shutdown();
@@ -231,7 +270,7 @@ impl Tpm {
         if self.store_changes().is_err() {
             return;
         }
-        self.hash = Some(HashSequence::default());
+        self.hash = Some(HashSequence::new(&self.pcrs));
     }
 
     /// _TPM_Hash_Data (Part 3, 22.10); without a _TPM_Hash_Start nothing happens.
@@ -258,6 +297,29 @@ impl Tpm {
         digests
     }
 
+    /// tpmEstablished: whether there was a _TPM_Hash_Start since [`Tpm::reset_established`] (PTP 1.05, 5.5.2.1).
+    #[must_use]
+    pub fn established(&self) -> bool {
+        self.established
+    }
+
+    /// Resets [`Tpm::established`], which only localities 3 and 4 may. Answers whether it did.
+    pub fn reset_established(&mut self, locality: u8) -> bool {
+        let allowed = matches!(locality, 3 | 4);
+        if allowed && self.established {
+            self.established = false;
+            self.permanent_changed();
+            // If it fails, so has the TPM, and it says so.
+            let _ = self.store_changes();
+        }
+        allowed
+    }
+
+    /// The platform's physical presence signal. It is not there unless this is called (Part 1, 19.9).
+    pub fn set_physical_presence(&mut self, asserted: bool) {
+        self.presence.asserted = asserted;
+    }
+
     /// Whom to ask, during a long command, whether it is still wanted; nobody unless this is called.
     pub fn set_cancel(&mut self, cancel: Box<dyn Cancel>) {
         self.cancel = Some(cancel);
@@ -274,9 +336,8 @@ impl Tpm {
     /// Brings Clock, Time and the recovery of failed authorizations up to now.
     fn settle_time(&mut self) {
         let now = self.clock.now_ms();
-        let clock_due = self.time.advance(now);
-        let recovered = self.lockout.recover(self.time.time_ms());
-        if clock_due || recovered {
+        let passed = self.time.advance(now);
+        if self.lockout.recover(passed.ms) || passed.clock_is_due {
             self.permanent_changed();
         }
     }

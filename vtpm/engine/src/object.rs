@@ -6,6 +6,7 @@ use alloc::collections::BTreeMap;
 use bulla_tpm_types::{Handle, Name, ObjectAttributes, Public, PublicKind, Rc, Symmetric, hash, ht, rc, rh};
 
 use super::ecc::PrivateKey;
+use super::rsa;
 use super::secret::{AuthValue, Secret};
 use super::sequence::Sequence;
 
@@ -19,6 +20,8 @@ pub(super) const PERSISTENT: usize = 16;
 pub(super) enum Material {
     /// TPM_ALG_ECC: the private key, with its public point.
     Ecc(PrivateKey),
+    /// TPM_ALG_RSA: the private key.
+    Rsa(Box<rsa::PrivateKey>),
     /// TPM_ALG_KEYEDHASH and TPM_ALG_SYMCIPHER: an HMAC key, sealed data, or a cipher's key.
     Data(Secret),
 }
@@ -71,7 +74,15 @@ impl Key {
     pub(super) fn ecc(&self) -> Option<&PrivateKey> {
         match self.private.as_ref()?.material {
             Material::Ecc(ref key) => Some(key),
-            Material::Data(_) => None,
+            Material::Rsa(_) | Material::Data(_) => None,
+        }
+    }
+
+    /// The private key, if this is a loaded RSA pair.
+    pub(super) fn rsa(&self) -> Option<&rsa::PrivateKey> {
+        match self.private.as_ref()?.material {
+            Material::Rsa(ref key) => Some(key),
+            Material::Ecc(_) | Material::Data(_) => None,
         }
     }
 
@@ -79,7 +90,7 @@ impl Key {
     pub(super) fn data(&self) -> Option<&[u8]> {
         match self.private.as_ref()?.material {
             Material::Data(ref data) => Some(data),
-            Material::Ecc(_) => None,
+            Material::Ecc(_) | Material::Rsa(_) => None,
         }
     }
 
@@ -88,9 +99,10 @@ impl Key {
     pub(super) fn parent(&self) -> Option<Protector<'_>> {
         use ObjectAttributes as A;
         let symmetric = match self.public.kind {
+            PublicKind::Rsa { parms, .. } => parms.symmetric,
             PublicKind::Ecc { parms, .. } => parms.symmetric,
             PublicKind::SymCipher { sym, .. } => sym,
-            PublicKind::Rsa { .. } | PublicKind::KeyedHash { .. } => return None,
+            PublicKind::KeyedHash { .. } => return None,
         };
         let Symmetric::Aes { bits: key_bits, .. } = symmetric else {
             return None;
@@ -99,6 +111,18 @@ impl Key {
         let seed = &self.private.as_ref()?.seed;
         let name_alg = self.public.name_alg?;
         stores.then_some(Protector { name_alg, key_bits, seed })
+    }
+
+    /// Whether objects can be derived from the key, and from what: a restricted KEYEDHASH that decrypts, which is
+    /// loaded and not from outside (Part 1, 28.2).
+    pub(super) fn derivation(&self) -> Option<(bulla_tpm_types::HashAlg, &[u8])> {
+        use ObjectAttributes as A;
+        let PublicKind::KeyedHash { scheme: bulla_tpm_types::KeyedHashScheme::Xor { hash, .. }, .. } = self.public.kind
+        else {
+            return None;
+        };
+        let derives = self.has(A::RESTRICTED.with(A::DECRYPT)) && !self.signs() && !self.external;
+        Some((hash, self.data().filter(|_| derives)?))
     }
 }
 
@@ -143,6 +167,11 @@ impl Object {
         self.key().map_or(Name::EMPTY, |k| k.name)
     }
 
+    /// Whether it is a key of one of some hierarchies.
+    fn is_of(&self, hierarchies: impl Fn(Handle) -> bool) -> bool {
+        self.key().is_some_and(|k| hierarchies(k.hierarchy))
+    }
+
     /// Whether wrong authorizations count towards lockout.
     pub(super) fn is_da_protected(&self) -> bool {
         self.key().is_some_and(|k| !k.has(ObjectAttributes::NO_DA))
@@ -164,13 +193,17 @@ impl Objects {
 
     /// Removes the keys of some hierarchies, persistent ones, too.
     pub(super) fn clear(&mut self, gone: impl Fn(Handle) -> bool) {
-        let is_gone = |o: &Object| o.key().is_some_and(|k| gone(k.hierarchy));
+        self.flush(&gone);
+        self.persistent.retain(|_, o| !o.is_of(&gone));
+    }
+
+    /// Flushes the transient keys of some hierarchies.
+    pub(super) fn flush(&mut self, gone: impl Fn(Handle) -> bool) {
         for slot in &mut self.slots {
-            if slot.as_deref().is_some_and(is_gone) {
+            if slot.as_deref().is_some_and(|o| o.is_of(&gone)) {
                 *slot = None;
             }
         }
-        self.persistent.retain(|_, o| !is_gone(o));
     }
 
     /// Whether a slot is free; otherwise TPM_RC_OBJECT_MEMORY.

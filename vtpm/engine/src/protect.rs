@@ -1,5 +1,6 @@
 //! Protection of what leaves the TPM and comes back: encryption, then an HMAC over the result (Part 1, 22 and 24).
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bulla_tpm_types::{AlgId, Digest, Error, HashAlg, PublicKind, Rc, Reader, Writer, alg, rc};
@@ -10,12 +11,15 @@ use super::crypto::{AES_BLOCK, Direction, aes_cfb, hmac, kdfa};
 use super::drbg::Drbg;
 use super::ecc::PrivateKey;
 use super::object::{Material, Private, Protector};
+use super::rsa;
 use super::secret::{AuthValue, Secret};
 
 /// The largest AES key.
 const MAX_KEY: usize = 32;
 /// The largest sensitive value: TPM2B_SENSITIVE_DATA.
 pub(super) const MAX_DATA: usize = 128;
+/// The largest TPM2B_PRIVATE_KEY_RSA: a prime of an RSA-4096 key.
+const MAX_PRIME: usize = 256;
 /// The longest authValue and seed.
 const MAX_DIGEST: usize = 64;
 
@@ -102,6 +106,7 @@ pub(super) fn put_sensitive(w: &mut Writer, kind: AlgId, auth: &AuthValue, priva
         w.tpm2b(&private.seed);
         match &private.material {
             Material::Ecc(key) => w.tpm2b(&key.to_bytes()),
+            Material::Rsa(key) => w.tpm2b(&key.prime()),
             Material::Data(data) => w.tpm2b(data),
         }
     });
@@ -120,12 +125,13 @@ impl<'a> Sensitive<'a> {
     pub(super) fn unmarshal(r: &mut Reader<'a>) -> Result<Self, Error> {
         let at = r.clone();
         let kind = r.get::<AlgId>()?;
-        if !matches!(kind, alg::ECC | alg::KEYEDHASH | alg::SYMCIPHER) {
+        if !matches!(kind, alg::RSA | alg::ECC | alg::KEYEDHASH | alg::SYMCIPHER) {
             return Err(at.error(bulla_tpm_types::ErrorKind::Type, "TPMI_ALG_PUBLIC"));
         }
         let auth = AuthValue::new(r.tpm2b(MAX_DIGEST, "TPM2B_AUTH")?);
         let seed = r.tpm2b(MAX_DIGEST, "TPM2B_DIGEST")?;
-        Ok(Self { kind, auth, seed, value: r.tpm2b(MAX_DATA, "TPMU_SENSITIVE_COMPOSITE")? })
+        let most = if kind == alg::RSA { MAX_PRIME } else { MAX_DATA };
+        Ok(Self { kind, auth, seed, value: r.tpm2b(most, "TPMU_SENSITIVE_COMPOSITE")? })
     }
 
     /// The sensitive area of an object of this kind; TPM_RC_TYPE when it is of another, TPM_RC_KEY_SIZE when it
@@ -138,12 +144,19 @@ impl<'a> Sensitive<'a> {
             return Err(rc::SIZE);
         }
         // A symmetric object has an obfuscation value as long as its Name's digest; a key pair at most.
-        let pair = matches!(kind, PublicKind::Ecc { .. });
+        let pair = matches!(kind, PublicKind::Rsa { .. } | PublicKind::Ecc { .. });
         let seed_fits = |alg: HashAlg| self.seed.len() == alg.size() || (pair && self.seed.len() < alg.size());
         if !name_alg.is_none_or(seed_fits) {
             return Err(rc::KEY_SIZE);
         }
         let material = match kind {
+            PublicKind::Rsa { parms, .. } if self.value.len() != usize::from(parms.key_bits / 16) => {
+                return Err(rc::KEY_SIZE);
+            }
+            PublicKind::Rsa { parms, unique } => {
+                let key = rsa::PrivateKey::from_prime(parms, unique, self.value).ok_or(rc::BINDING)?;
+                Material::Rsa(Box::new(key))
+            }
             PublicKind::Ecc { parms, .. } => {
                 Material::Ecc(PrivateKey::from_bytes(parms.curve, self.value).ok_or(rc::KEY_SIZE)?)
             }

@@ -2,16 +2,17 @@
 
 use core::ops::BitOr;
 
-use bulla_tpm_types::{AlgId, HashAlg, Rc, alg, hash, rc};
+use bulla_tpm_types::{AlgId, HashAlg, Public, PublicKind, Rc, alg, hash, rc};
 
 use super::Tpm;
 use super::crypto::{Direction, aes_cfb};
 use super::drbg::Drbg;
 use super::ecc;
+use super::rsa;
 
 /// A set of tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct TestSet(u8);
+pub(super) struct TestSet(u16);
 
 impl TestSet {
     const SHA1: Self = Self(1);
@@ -24,10 +25,12 @@ impl TestSet {
     pub(super) const ECDSA: Self = Self(1 << 5);
     /// AES in CFB mode.
     pub(super) const AES: Self = Self(1 << 6);
+    /// RSA: both operations, and its paddings.
+    pub(super) const RSA: Self = Self(1 << 7);
     /// The hash algorithms of the PCR banks.
     pub(super) const BANKS: Self = Self(0b111);
     /// Every test.
-    pub(super) const ALL: Self = Self(0b111_1111);
+    pub(super) const ALL: Self = Self(0b1111_1111);
 
     /// The test of a hash algorithm.
     pub(super) fn hash(alg: HashAlg) -> Self {
@@ -37,6 +40,11 @@ impl TestSet {
             HashAlg::Sha384 => Self::SHA384,
             HashAlg::Sha512 => Self::SHA512,
         }
+    }
+
+    /// The test of what makes an object's key.
+    pub(super) fn of(public: &Public) -> Self {
+        if matches!(public.kind, PublicKind::Rsa { .. }) { Self::RSA } else { Self::default() }
     }
 
     fn contains(self, other: Self) -> bool {
@@ -64,7 +72,8 @@ struct Test {
 }
 
 /// The tests, in ascending order of their algorithms.
-const TESTS: [Test; 7] = [
+const TESTS: [Test; 8] = [
+    Test { set: TestSet::RSA, alg: alg::RSA, run: rsa::self_test },
     Test { set: TestSet::SHA1, alg: alg::SHA1, run: || sha(HashAlg::Sha1, &SHA1_ABC) },
     Test { set: TestSet::DRBG, alg: alg::HMAC, run: drbg },
     Test { set: TestSet::AES, alg: alg::AES, run: aes },
@@ -103,6 +112,7 @@ impl SelfTests {
 
 /// The test that covers an algorithm; none for those without a computation of their own.
 pub(super) fn test_of(id: AlgId) -> TestSet {
+    let id = if matches!(id, alg::RSASSA | alg::RSAPSS | alg::RSAES | alg::OAEP) { alg::RSA } else { id };
     TESTS.iter().find(|t| t.alg == id).map_or(TestSet::default(), |t| t.set)
 }
 

@@ -5,8 +5,9 @@ use bulla_tpm_types::{CommandAttributes, Handle, IMPLEMENTATION_PCR, Rc, cc, ht,
 use super::Tpm;
 use super::auth::Role;
 use super::commands::{
-    attest, capability, clock, commit, context, ecc_crypt, ecdh, hash, hierarchy, lifecycle, nv, object, pcr, policy,
-    policy_auth, policy_nv, primary, random, selftest, session, sign, symmetric,
+    attest, audit, capability, clock, commit, context, dictionary, duplicate, ecc_crypt, ecdh, hash, hierarchy,
+    lifecycle, nv, object, pcr, policy, policy_auth, policy_nv, presence, primary, random, rsa, selftest, session,
+    sign, symmetric,
 };
 use super::dispatch::Call;
 use super::object::SLOTS;
@@ -23,6 +24,8 @@ pub(super) enum Auth {
     User,
     /// The ADMIN role.
     Admin,
+    /// The DUP role.
+    Dup,
 }
 
 impl Auth {
@@ -32,6 +35,7 @@ impl Auth {
             Self::None => None,
             Self::User => Some(Role::User),
             Self::Admin => Some(Role::Admin),
+            Self::Dup => Some(Role::Dup),
         }
     }
 }
@@ -73,6 +77,10 @@ pub(super) enum HandleKind {
     EntityOrNull,
     /// TPMI_SH_POLICY.
     Policy,
+    /// TPMI_SH_HMAC.
+    Hmac,
+    /// TPMI_RH_BASE_HIERARCHY.
+    BaseHierarchy,
     /// TPMI_DH_CONTEXT.
     Context,
 }
@@ -98,6 +106,8 @@ impl HandleKind {
             Self::Entity => is_entity(handle),
             Self::EntityOrNull => is_entity(handle) || handle == rh::NULL,
             Self::Policy => handle.handle_type() == ht::POLICY_SESSION,
+            Self::Hmac => handle.handle_type() == ht::HMAC_SESSION,
+            Self::BaseHierarchy => is_hierarchy(handle) && handle != rh::NULL,
             Self::Context => is_transient(handle) || is_session(handle),
         }
     }
@@ -130,14 +140,15 @@ pub(super) fn is_hierarchy(handle: Handle) -> bool {
 }
 
 /// Part 3, 5.4: what a handle refers to has to be there.
-pub(super) fn check_loaded(tpm: &Tpm, handle: Handle, number: u32) -> Result<(), Rc> {
+pub(super) fn check_loaded(tpm: &Tpm, code: u32, handle: Handle, number: u32) -> Result<(), Rc> {
     match handle.handle_type() {
         ht::TRANSIENT if tpm.objects.get(handle).is_none() => Err(Rc(rc::REFERENCE_H0.0 + number - 1)),
         ht::HMAC_SESSION | ht::POLICY_SESSION if tpm.sessions.get(handle).is_none() => {
             Err(Rc(rc::REFERENCE_H0.0 + number - 1))
         }
         ht::NV_INDEX if !tpm.nv_is_accessible(handle) => Err(rc::HANDLE.handle(number as usize)),
-        ht::PERSISTENT if tpm.objects.get(handle).is_none() => Err(rc::HANDLE.handle(number as usize)),
+        ht::PERSISTENT if !tpm.persistent_is_accessible(handle, code) => Err(rc::HANDLE.handle(number as usize)),
+        ht::PERMANENT if !tpm.hierarchies.is_enabled(handle) => Err(rc::HIERARCHY.handle(number as usize)),
         _ => Ok(()),
     }
 }
@@ -198,6 +209,10 @@ const fn admin(kind: HandleKind) -> HandleSpec {
     HandleSpec { kind, auth: Auth::Admin }
 }
 
+const fn dup(kind: HandleKind) -> HandleSpec {
+    HandleSpec { kind, auth: Auth::Dup }
+}
+
 const fn plain(kind: HandleKind) -> HandleSpec {
     HandleSpec { kind, auth: Auth::None }
 }
@@ -220,8 +235,8 @@ const FLUSHED: CommandAttributes = CommandAttributes::FLUSHED;
 const R_HANDLE: CommandAttributes = CommandAttributes::R_HANDLE;
 
 use HandleKind::{
-    Clear, Context, Endorsement, Entity, EntityOrNull, Hierarchy, HierarchyAuth, Lockout, NvAuth, NvIndex, Object,
-    ObjectOrNull, Parent, Pcr, PcrOrNull, Platform, Policy, Provision,
+    BaseHierarchy, Clear, Context, Endorsement, Entity, EntityOrNull, Hierarchy, HierarchyAuth, Hmac, Lockout, NvAuth,
+    NvIndex, Object, ObjectOrNull, Parent, Pcr, PcrOrNull, Platform, Policy, Provision,
 };
 
 /// The commands, in ascending order of their codes. Attributes as in the tables of Part 3.
@@ -234,8 +249,31 @@ pub(crate) static COMMANDS: &[Command] = &[
         nv::undefine_space_special,
     ),
     command(cc::EVICT_CONTROL, "EvictControl", &[user(Provision), plain(Object)], NV, context::evict_control),
+    command(
+        cc::HIERARCHY_CONTROL,
+        "HierarchyControl",
+        &[user(BaseHierarchy)],
+        NV.with(CommandAttributes::EXTENSIVE),
+        hierarchy::hierarchy_control,
+    ),
     command(cc::NV_UNDEFINE_SPACE, "NV_UndefineSpace", &[user(Provision), plain(NvIndex)], NV, nv::undefine_space),
+    command(
+        cc::CHANGE_EPS,
+        "ChangeEPS",
+        &[user(Platform)],
+        NV.with(CommandAttributes::EXTENSIVE),
+        hierarchy::change_eps,
+    ),
+    command(
+        cc::CHANGE_PPS,
+        "ChangePPS",
+        &[user(Platform)],
+        NV.with(CommandAttributes::EXTENSIVE),
+        hierarchy::change_pps,
+    ),
     command(cc::CLEAR, "Clear", &[user(Clear)], NV.with(CommandAttributes::EXTENSIVE), hierarchy::clear),
+    command(cc::CLEAR_CONTROL, "ClearControl", &[user(Clear)], NV, hierarchy::clear_control),
+    command(cc::CLOCK_SET, "ClockSet", &[user(Provision)], NV, clock::clock_set),
     command(
         cc::HIERARCHY_CHANGE_AUTH,
         "HierarchyChangeAuth",
@@ -245,20 +283,56 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .takes(),
     command(cc::NV_DEFINE_SPACE, "NV_DefineSpace", &[user(Provision)], NV, nv::define_space).takes(),
+    command(cc::PCR_ALLOCATE, "PCR_Allocate", &[user(Platform)], NV, pcr::allocate),
+    command(cc::PCR_SET_AUTH_POLICY, "PCR_SetAuthPolicy", &[user(Platform)], NV, pcr::set_auth_policy).takes(),
+    command(cc::PP_COMMANDS, "PP_Commands", &[user(Platform)], NV, presence::pp_commands),
+    command(cc::SET_PRIMARY_POLICY, "SetPrimaryPolicy", &[user(HierarchyAuth)], NV, hierarchy::set_primary_policy)
+        .takes(),
+    command(cc::CLOCK_RATE_ADJUST, "ClockRateAdjust", &[user(Provision)], NONE, clock::clock_rate_adjust),
     command(cc::CREATE_PRIMARY, "CreatePrimary", &[user(Hierarchy)], R_HANDLE, primary::create_primary).takes().gives(),
     command(cc::NV_GLOBAL_WRITE_LOCK, "NV_GlobalWriteLock", &[user(Provision)], NV, nv::global_write_lock),
+    command(
+        cc::GET_COMMAND_AUDIT_DIGEST,
+        "GetCommandAuditDigest",
+        &[user(Endorsement), user(ObjectOrNull)],
+        NV,
+        audit::get_command_audit_digest,
+    )
+    .takes()
+    .gives(),
     command(cc::NV_INCREMENT, "NV_Increment", &[user(NvAuth), plain(NvIndex)], NV, nv::increment),
     command(cc::NV_SET_BITS, "NV_SetBits", &[user(NvAuth), plain(NvIndex)], NV, nv::set_bits),
     command(cc::NV_EXTEND, "NV_Extend", &[user(NvAuth), plain(NvIndex)], NV, nv::extend).takes(),
     command(cc::NV_WRITE, "NV_Write", &[user(NvAuth), plain(NvIndex)], NV, nv::write).takes(),
     command(cc::NV_WRITE_LOCK, "NV_WriteLock", &[user(NvAuth), plain(NvIndex)], NV, nv::write_lock),
-    command(cc::DICTIONARY_ATTACK_LOCK_RESET, "DictionaryAttackLockReset", &[user(Lockout)], NV, hierarchy::lock_reset),
+    command(
+        cc::DICTIONARY_ATTACK_LOCK_RESET,
+        "DictionaryAttackLockReset",
+        &[user(Lockout)],
+        NV,
+        dictionary::lock_reset,
+    ),
+    command(
+        cc::DICTIONARY_ATTACK_PARAMETERS,
+        "DictionaryAttackParameters",
+        &[user(Lockout)],
+        NV,
+        dictionary::parameters,
+    ),
     command(cc::NV_CHANGE_AUTH, "NV_ChangeAuth", &[admin(NvIndex)], NV, nv::change_auth).takes(),
     command(cc::PCR_EVENT, "PCR_Event", &[user(PcrOrNull)], NV, pcr::event).takes(),
     command(cc::PCR_RESET, "PCR_Reset", &[user(Pcr)], NV, pcr::reset),
     command(cc::SEQUENCE_COMPLETE, "SequenceComplete", &[user(Object)], FLUSHED, hash::sequence_complete)
         .takes()
         .gives(),
+    command(cc::SET_ALGORITHM_SET, "SetAlgorithmSet", &[user(Platform)], NV, presence::set_algorithm_set),
+    command(
+        cc::SET_COMMAND_CODE_AUDIT_STATUS,
+        "SetCommandCodeAuditStatus",
+        &[user(Provision)],
+        NV,
+        audit::set_command_code_audit_status,
+    ),
     command(cc::INCREMENTAL_SELF_TEST, "IncrementalSelfTest", &[], NV, selftest::incremental_self_test),
     command(cc::SELF_TEST, "SelfTest", &[], NV, selftest::self_test),
     command(cc::STARTUP, "Startup", &[], NV, lifecycle::startup),
@@ -285,7 +359,19 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .takes()
     .gives(),
+    command(cc::DUPLICATE, "Duplicate", &[dup(Object), plain(ObjectOrNull)], NONE, duplicate::duplicate)
+        .takes()
+        .gives(),
     command(cc::GET_TIME, "GetTime", &[user(Endorsement), user(ObjectOrNull)], NONE, attest::get_time).takes().gives(),
+    command(
+        cc::GET_SESSION_AUDIT_DIGEST,
+        "GetSessionAuditDigest",
+        &[user(Endorsement), user(ObjectOrNull), plain(Hmac)],
+        NONE,
+        audit::get_session_audit_digest,
+    )
+    .takes()
+    .gives(),
     command(cc::NV_READ, "NV_Read", &[user(NvAuth), plain(NvIndex)], NONE, nv::read).gives(),
     command(cc::NV_READ_LOCK, "NV_ReadLock", &[user(NvAuth), plain(NvIndex)], NV, nv::read_lock),
     command(
@@ -300,11 +386,14 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(cc::POLICY_SECRET, "PolicySecret", &[user(Entity), plain(Policy)], NONE, policy_auth::policy_secret)
         .takes()
         .gives(),
+    command(cc::REWRAP, "Rewrap", &[user(ObjectOrNull), plain(ObjectOrNull)], NONE, duplicate::rewrap).takes().gives(),
     command(cc::CREATE, "Create", &[user(Object)], NONE, object::create).takes().gives(),
     command(cc::ECDH_ZGEN, "ECDH_ZGen", &[user(Object)], NONE, ecdh::z_gen).takes().gives(),
     command(cc::HMAC, "HMAC", &[user(Object)], NONE, hash::mac).takes().gives(),
+    command(cc::IMPORT, "Import", &[user(Object)], NONE, duplicate::import).takes().gives(),
     command(cc::LOAD, "Load", &[user(Object)], R_HANDLE, object::load).takes().gives(),
     command(cc::QUOTE, "Quote", &[user(ObjectOrNull)], NONE, attest::quote).takes().gives(),
+    command(cc::RSA_DECRYPT, "RSA_Decrypt", &[user(Object)], NONE, rsa::rsa_decrypt).takes().gives(),
     command(cc::HMAC_START, "HMAC_Start", &[user(Object)], R_HANDLE, hash::mac_start).takes(),
     command(cc::SEQUENCE_UPDATE, "SequenceUpdate", &[user(Object)], NONE, hash::sequence_update).takes(),
     command(cc::SIGN, "Sign", &[user(Object)], NONE, sign::sign_digest).takes(),
@@ -331,6 +420,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(cc::POLICY_OR, "PolicyOR", &[plain(Policy)], NONE, policy::policy_or),
     command(cc::POLICY_TICKET, "PolicyTicket", &[plain(Policy)], NONE, policy_auth::policy_ticket).takes(),
     command(cc::READ_PUBLIC, "ReadPublic", &[plain(Object)], NONE, object::read_public).gives(),
+    command(cc::RSA_ENCRYPT, "RSA_Encrypt", &[plain(Object)], NONE, rsa::rsa_encrypt).takes().gives(),
     command(
         cc::START_AUTH_SESSION,
         "StartAuthSession",
@@ -351,6 +441,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(cc::POLICY_RESTART, "PolicyRestart", &[plain(Policy)], NONE, session::policy_restart),
     command(cc::READ_CLOCK, "ReadClock", &[], NONE, clock::read_clock),
     command(cc::PCR_EXTEND, "PCR_Extend", &[user(PcrOrNull)], NV, pcr::extend),
+    command(cc::PCR_SET_AUTH_VALUE, "PCR_SetAuthValue", &[user(Pcr)], NONE, pcr::set_auth_value).takes(),
     command(cc::NV_CERTIFY, "NV_Certify", &[user(ObjectOrNull), user(NvAuth), plain(NvIndex)], NONE, nv::certify)
         .takes()
         .gives(),
@@ -363,6 +454,21 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .takes(),
     command(cc::HASH_SEQUENCE_START, "HashSequenceStart", &[], R_HANDLE, hash::hash_sequence_start).takes(),
+    command(
+        cc::POLICY_PHYSICAL_PRESENCE,
+        "PolicyPhysicalPresence",
+        &[plain(Policy)],
+        NONE,
+        presence::policy_physical_presence,
+    ),
+    command(
+        cc::POLICY_DUPLICATION_SELECT,
+        "PolicyDuplicationSelect",
+        &[plain(Policy)],
+        NONE,
+        duplicate::policy_duplication_select,
+    )
+    .takes(),
     command(cc::POLICY_GET_DIGEST, "PolicyGetDigest", &[plain(Policy)], NONE, policy::policy_get_digest).gives(),
     command(cc::TEST_PARMS, "TestParms", &[], NONE, ecdh::test_parms),
     command(cc::COMMIT, "Commit", &[user(Object)], NONE, commit::commit).takes().gives(),

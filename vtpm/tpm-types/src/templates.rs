@@ -1,9 +1,9 @@
 //! Key templates that every party agrees on.
 
 use crate::attributes::ObjectAttributes;
-use crate::buffers::{Digest, EccParameter};
+use crate::buffers::{Digest, EccParameter, PublicKeyRsa};
 use crate::constants::{HashAlg, ecc};
-use crate::public::{EccParms, EccPoint, Public, PublicKind};
+use crate::public::{EccParms, EccPoint, Public, PublicKind, RsaParms};
 use crate::schemes::{AsymScheme, KdfScheme, Symmetric};
 
 /// PolicyA with SHA-256: PolicySecret(TPM_RH_ENDORSEMENT) (TCG EK Credential Profile 2.5, B.6.2).
@@ -45,6 +45,46 @@ pub fn ek_p256() -> Public {
             unique: EccPoint { x: zero, y: zero },
         },
     }
+}
+
+const SRK_ATTRIBUTES: ObjectAttributes = ObjectAttributes::FIXED_TPM
+    .with(ObjectAttributes::FIXED_PARENT)
+    .with(ObjectAttributes::SENSITIVE_DATA_ORIGIN)
+    .with(ObjectAttributes::USER_WITH_AUTH)
+    .with(ObjectAttributes::NO_DA)
+    .with(ObjectAttributes::RESTRICTED)
+    .with(ObjectAttributes::DECRYPT);
+
+fn rsa_2048(symmetric: Symmetric, scheme: AsymScheme, unique: usize) -> PublicKind {
+    PublicKind::Rsa {
+        parms: RsaParms { symmetric, scheme, key_bits: 2048, exponent: 0 },
+        unique: PublicKeyRsa::zeros(unique).unwrap_or_default(),
+    }
+}
+
+/// The default endorsement key template L-1, RSA 2048 (TCG EK Credential Profile 2.5, B.3.3).
+#[must_use]
+pub fn ek_rsa2048() -> Public {
+    let kind = rsa_2048(Symmetric::AES_128_CFB, AsymScheme::Null, 256);
+    Public { kind, ..ek_p256() }
+}
+
+/// The storage root key, RSA 2048 (TCG TPM v2.0 Provisioning Guidance 1.0, 7.5.1).
+#[must_use]
+pub fn srk_rsa2048() -> Public {
+    Public {
+        name_alg: Some(HashAlg::Sha256),
+        attributes: SRK_ATTRIBUTES,
+        auth_policy: Digest::EMPTY,
+        kind: rsa_2048(Symmetric::AES_128_CFB, AsymScheme::Null, 256),
+    }
+}
+
+/// An attestation key for who cannot do with curves: a restricted signing key, RSASSA with RSA 2048 and SHA-256.
+#[must_use]
+pub fn ak_rsa2048() -> Public {
+    let kind = rsa_2048(Symmetric::Null, AsymScheme::Rsassa(HashAlg::Sha256), 0);
+    Public { kind, ..ak_p256() }
 }
 
 /// bulla's attestation key: a restricted signing key, ECDSA with P-256 and SHA-256.

@@ -5,7 +5,7 @@ use bulla_tpm_types::{AlgId, Handle, IMPLEMENTATION_PCR, Rc, Writer, alg, cap, h
 use super::properties;
 use crate::dispatch::Call;
 use crate::ecc;
-use crate::pcr::{self, Pcrs};
+use crate::pcr;
 use crate::session::Sessions;
 use crate::table::COMMANDS;
 use crate::{Mode, Tpm};
@@ -25,6 +25,7 @@ const METHOD: u32 = 1 << 10;
 
 /// The algorithms that a client can use or name, in ascending order.
 const ALGORITHMS: &[(AlgId, u32)] = &[
+    (alg::RSA, ASYMMETRIC | OBJECT),
     (alg::SHA1, HASH),
     (alg::HMAC, HASH | SIGNING),
     (alg::AES, SYMMETRIC),
@@ -33,6 +34,10 @@ const ALGORITHMS: &[(AlgId, u32)] = &[
     (alg::SHA256, HASH),
     (alg::SHA384, HASH),
     (alg::SHA512, HASH),
+    (alg::RSASSA, ASYMMETRIC | SIGNING),
+    (alg::RSAES, ASYMMETRIC | ENCRYPTING),
+    (alg::RSAPSS, ASYMMETRIC | SIGNING),
+    (alg::OAEP, ASYMMETRIC | HASH | ENCRYPTING),
     (alg::ECDSA, ASYMMETRIC | SIGNING | METHOD),
     (alg::ECDH, ASYMMETRIC | METHOD),
     (alg::ECDAA, ASYMMETRIC | SIGNING),
@@ -49,6 +54,9 @@ const ALGORITHMS: &[(AlgId, u32)] = &[
     (alg::CFB, SYMMETRIC | ENCRYPTING),
     (alg::ECB, SYMMETRIC | ENCRYPTING),
 ];
+
+/// The octets of the largest TPMS_TAGGED_POLICY (Part 2, 10.8.4).
+const MAX_TAGGED_POLICY: usize = 4 + 2 + 64;
 
 /// The permanent handles, in ascending order.
 const PERMANENT: [Handle; 6] = [rh::OWNER, rh::NULL, rh::PW, rh::LOCKOUT, rh::ENDORSEMENT, rh::PLATFORM];
@@ -82,17 +90,18 @@ pub(crate) fn get_capability(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(
             }
         }
         cap::COMMANDS => list.put(4, COMMANDS.iter().filter(|c| c.code >= property), |w, c| w.u32(c.tpma_cc())),
-        // No command needs physical presence, and none is audited.
-        cap::PP_COMMANDS | cap::AUDIT_COMMANDS => list.put(4, core::iter::empty::<()>(), |_, ()| {}),
+        cap::PP_COMMANDS => list.put(4, tpm.presence.commands().filter(|c| *c >= property), Writer::u32),
+        cap::AUDIT_COMMANDS => list.put(4, tpm.audit.commands().filter(|c| *c >= property), Writer::u32),
         cap::PCRS => {
             // The one value is answered whole.
             if property != 0 {
                 return Err(rc::VALUE.parameter(2));
             }
+            let selections = tpm.pcrs.allocation().selections();
             let out = call.out();
             out.u8(0);
             out.u32(capability);
-            out.put(&Pcrs::allocation());
+            out.put(&selections);
         }
         cap::TPM_PROPERTIES => list.put(8, properties::all(tpm).filter(|(p, _)| *p >= property), |w, (p, value)| {
             w.u32(p);
@@ -108,6 +117,17 @@ pub(crate) fn get_capability(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(
         }
         cap::ECC_CURVES => {
             list.put(2, ecc::CURVES.iter().filter(|c| u32::from(**c) >= property), |w, c| w.u16(*c));
+        }
+        cap::AUTH_POLICIES => {
+            // Part 3, 30.2: the policies of permanent handles.
+            if property.to_be_bytes()[0] != ht::PERMANENT {
+                return Err(rc::VALUE.parameter(2));
+            }
+            let policies = PERMANENT.into_iter().filter(|h| h.0 >= property && *h != rh::NULL);
+            list.put(MAX_TAGGED_POLICY, policies.filter_map(|h| Some((h, tpm.hierarchies.policy(h)?))), |w, (h, p)| {
+                w.put(&h);
+                w.put(p);
+            });
         }
         _ => return Err(rc::VALUE.parameter(1)),
     }

@@ -2,7 +2,7 @@
 
 use bulla_tpm_types::{
     AlgId, AsymScheme, EccParameter, EccParms, EccPoint, Error, ErrorKind, KdfScheme, KeyedHashScheme,
-    ObjectAttributes as A, PublicKind, Rc, Reader, Symmetric, Unmarshal, alg, rc,
+    ObjectAttributes as A, PublicKind, Rc, Reader, RsaParms, Symmetric, Unmarshal, alg, rc,
 };
 
 use crate::Tpm;
@@ -88,6 +88,7 @@ fn parms(r: &mut Reader<'_>) -> Result<(), Error> {
     let at = r.clone();
     match r.get::<AlgId>()? {
         alg::KEYEDHASH => r.get::<KeyedHashScheme>().map(drop),
+        alg::RSA => r.get::<RsaParms>().map(drop),
         alg::ECC => r.get::<EccParms>().map(drop),
         alg::SYMCIPHER => {
             let at = r.clone();

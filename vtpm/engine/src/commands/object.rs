@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bulla_tpm_types::{
-    Data, Digest, Error, Handle, HashAlg, Marshal, Name, ObjectAttributes as A, PcrSelectionList, Public, PublicKind,
+    Data, Derive, Digest, Error, Handle, HashAlg, Label, Marshal, Name, ObjectAttributes as A, PcrSelectionList, Public, PublicKind,
     Rc, Reader, SensitiveCreate, Symmetric, Unmarshal, Writer, rc, rh,
 };
 use zeroize::Zeroizing;
@@ -12,29 +12,34 @@ use zeroize::Zeroizing;
 use super::hierarchy;
 use crate::Tpm;
 use crate::create::{self, Parent};
+use crate::derive;
 use crate::dispatch::Call;
 use crate::drbg::Drbg;
-use crate::ecc::{self, Purpose};
+use crate::ecc;
 use crate::object::{Key, Kind, Material, Object, Private, Protector, qualified_name};
 use crate::protect::{Iv, Sensitive, put_sensitive, sensitive_type};
+use crate::rsa;
 use crate::secret::{AuthValue, MAX_DIGEST};
 use crate::selftest::TestSet;
+use crate::sharing::{self, Purpose};
 use crate::table::is_hierarchy;
 
 /// The largest TPM2B_PRIVATE that is accepted; those made here are smaller.
-const MAX_PRIVATE: usize = 1024;
+pub(super) const MAX_PRIVATE: usize = 1024;
+/// The largest TPM2B_TEMPLATE that is accepted: more than any template has.
+const MAX_TEMPLATE: usize = 1024;
 /// The largest TPM2B_ENCRYPTED_SECRET.
-const MAX_SECRET: usize = 512;
+pub(super) const MAX_SECRET: usize = 512;
 /// The largest TPM2B_ID_OBJECT: an integrity value and an encrypted TPM2B_DIGEST.
 const MAX_ID_OBJECT: usize = 2 + 64 + 2 + 64;
 
 /// TPM2B_PUBLIC.
-fn public(r: &mut Reader<'_>) -> Result<Public, Error> {
+pub(super) fn public(r: &mut Reader<'_>) -> Result<Public, Error> {
     r.sized("TPM2B_PUBLIC", Public::unmarshal)
 }
 
 /// The TPM2B_PRIVATE of a child (Part 1, 22.4).
-fn protect_child(
+pub(super) fn protect_child(
     protector: &Protector<'_>,
     random: &mut Drbg,
     key: &Key,
@@ -57,7 +62,7 @@ impl Tpm {
         template: &Public,
     ) -> Result<(Key, Vec<u8>), Rc> {
         let own = template.name_alg.map_or(TestSet::default(), TestSet::hash);
-        self.require(TestSet::BANKS | own | TestSet::DRBG | TestSet::ECDSA | TestSet::AES)?;
+        self.require(TestSet::of(template) | TestSet::BANKS | own | TestSet::DRBG | TestSet::ECDSA | TestSet::AES)?;
         let parent = self.objects.key(parent).map_err(|_| rc::TYPE.handle(1))?;
         let protector = parent.parent().ok_or(rc::TYPE.handle(1))?;
         let name_alg = create::check_template(template, Some(&parent.public), !sensitive.data.is_empty())
@@ -80,19 +85,65 @@ impl Tpm {
         let wrapped = protect_child(&protector, &mut self.random, &key, &private, &auth)?;
         Ok((Key { private: Some(private), ..key }, wrapped))
     }
+
+    /// Derives an object from a derivation parent. The label and the context are in the template, or in the
+    /// sensitive data where the template has none.
+    fn derive_child(&mut self, parent: Handle, sensitive: &SensitiveCreate<'_>, template: &[u8]) -> Result<Key, Rc> {
+        let mut r = Reader::new(template);
+        let (template, mut derive) = Public::unmarshal_derived(&mut r).map_err(|e| e.rc().parameter(2))?;
+        if !r.is_empty() {
+            return Err(rc::SIZE.parameter(2));
+        }
+        let name_alg = template.name_alg.ok_or(rc::HASH.parameter(2))?;
+        if sensitive.user_auth.len() > name_alg.size() {
+            return Err(rc::SIZE.parameter(1));
+        }
+        if matches!(template.kind, PublicKind::Rsa { .. }) {
+            return Err(rc::TYPE.parameter(2));
+        }
+        self.require(TestSet::BANKS | TestSet::hash(name_alg) | TestSet::DRBG | TestSet::ECDSA | TestSet::AES)?;
+        let parent = self.objects.key(parent).map_err(|_| rc::TYPE.handle(1))?;
+        let from = parent.derivation().ok_or(rc::TYPE.handle(1))?;
+        let fits = derive::fits_parent(&template, &parent.public);
+        if !fits || !create::fits_parent(&template, Some(&parent.public)) {
+            return Err(rc::ATTRIBUTES.parameter(2));
+        }
+        create::check_public(&template).map_err(|e| e.parameter(2))?;
+        if !sensitive.data.is_empty() {
+            let given: Derive = Reader::new(sensitive.data).get().map_err(|e| e.rc().parameter(1))?;
+            let or = |own: Label, given: Label| if own.is_empty() { given } else { own };
+            derive = Derive { label: or(derive.label, given.label), context: or(derive.context, given.context) };
+        }
+        let (public, private) = derive::make(from, &derive, &template, name_alg).map_err(|e| e.parameter(2))?;
+        let name = public.name();
+        let qualified_name = qualified_name(&public, &parent.qualified_name, &name);
+        let hierarchy = parent.hierarchy;
+        Ok(Key { public, name, qualified_name, hierarchy, private: Some(private), external: false })
+    }
 }
 
-/// TPM2_CreateLoaded (12.9). Nothing is derived from derivation parents: they are TPM_RC_TYPE.
+/// TPM2_CreateLoaded (12.9).
 pub(crate) fn create_loaded(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     let (sensitive, template) = call.params(|p| {
-        Ok((p.with(|r| r.sized("TPM2B_SENSITIVE_CREATE", SensitiveCreate::unmarshal))?, p.with(public)?))
+        Ok((
+            p.with(|r| r.sized("TPM2B_SENSITIVE_CREATE", SensitiveCreate::unmarshal))?,
+            p.tpm2b(MAX_TEMPLATE, "TPM2B_TEMPLATE")?,
+        ))
     })?;
-    tpm.objects.has_room()?;
     let parent = call.handle(1);
+    // What the template has in it depends on the parent.
+    let derives = tpm.objects.get(parent).and_then(Object::key).is_some_and(|key| key.derivation().is_some());
+    let read = || Public::from_bytes(template).map_err(|e| e.rc().parameter(2));
     let (key, private) = if is_hierarchy(parent) {
-        (tpm.make_primary(parent, &sensitive, &template)?.1, Vec::new())
+        tpm.objects.has_room()?;
+        (tpm.make_primary(parent, &sensitive, &read()?)?.1, Vec::new())
+    } else if derives {
+        tpm.objects.has_room()?;
+        (tpm.derive_child(parent, &sensitive, template)?, Vec::new())
     } else {
-        tpm.make_child(parent, &sensitive, &template)?
+        tpm.objects.key(parent).ok().and_then(Key::parent).ok_or(rc::TYPE.handle(1))?;
+        tpm.objects.has_room()?;
+        tpm.make_child(parent, &sensitive, &read()?)?
     };
     let (public, name) = (key.public, key.name);
     let object = Object { kind: Kind::Key(Box::new(key)), auth: AuthValue::new(sensitive.user_auth) };
@@ -135,14 +186,16 @@ pub(crate) fn create(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
 }
 
 /// Whether a public and a sensitive area belong together.
-fn is_bound(public: &Public, private: &Private) -> bool {
+pub(super) fn is_bound(public: &Public, private: &Private) -> bool {
     match (&public.kind, &private.material, public.name_alg) {
+        // The modulus was divided by the prime.
+        (PublicKind::Rsa { .. }, Material::Rsa(_), _) => true,
         (PublicKind::Ecc { parms, unique }, Material::Ecc(key), _) => key.is_of(parms.curve, unique),
         (
             PublicKind::KeyedHash { unique, .. } | PublicKind::SymCipher { unique, .. },
             Material::Data(data),
             Some(alg),
-        ) => create::symmetric_unique(alg, &private.seed, data) == *unique,
+        ) => create::symmetric_unique(public, alg, &private.seed, data) == *unique,
         // Without a Name nothing has been said about the object that it could differ from.
         (_, _, alg) => alg.is_none(),
     }
@@ -156,7 +209,7 @@ pub(crate) fn load(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
         return Err(rc::SIZE.parameter(1));
     }
     let name_alg = public.name_alg.ok_or(rc::HASH.parameter(2))?;
-    tpm.require(TestSet::hash(name_alg) | TestSet::DRBG | TestSet::ECDSA | TestSet::AES)?;
+    tpm.require(TestSet::of(&public) | TestSet::hash(name_alg) | TestSet::DRBG | TestSet::ECDSA | TestSet::AES)?;
     let parent = tpm.objects.key(call.handle(1)).map_err(|_| rc::TYPE.handle(1))?;
     let protector = parent.parent().ok_or(rc::TYPE.handle(1))?;
     let name = public.name();
@@ -198,7 +251,7 @@ pub(crate) fn load_external(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<()
         Ok((sensitive, p.with(public)?, p.with(hierarchy)?))
     })?;
     tpm.objects.has_room()?;
-    tpm.require(public.name_alg.map_or(TestSet::default(), TestSet::hash) | TestSet::ECDSA)?;
+    tpm.require(TestSet::of(&public) | public.name_alg.map_or(TestSet::default(), TestSet::hash) | TestSet::ECDSA)?;
     if sensitive.is_some() {
         // A sensitive area that was outside can be in no hierarchy that vouches for it.
         if hierarchy != rh::NULL {
@@ -215,6 +268,9 @@ pub(crate) fn load_external(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<()
         _ => {}
     }
     create::check_public(&public).map_err(|e| e.parameter(2))?;
+    if let PublicKind::Rsa { parms, unique } = &public.kind {
+        rsa::PublicKey::new(parms, unique).ok_or(rc::KEY.parameter(2))?;
+    }
     let (auth, private) = match sensitive {
         Some(s) => {
             let private = s.private(&public.kind, public.name_alg).map_err(|e| e.parameter(1))?;
@@ -269,11 +325,13 @@ pub(crate) fn unseal(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
 }
 
 /// What protects a credential for the owner of this key: a restricted decryption key pair (Part 1, 24).
-fn credential_protector<'a>(key: &Key, seed: &'a [u8]) -> Option<Protector<'a>> {
-    let PublicKind::Ecc { parms, .. } = &key.public.kind else {
-        return None;
+pub(super) fn credential_protector<'a>(key: &Key, seed: &'a [u8]) -> Option<Protector<'a>> {
+    let symmetric = match &key.public.kind {
+        PublicKind::Rsa { parms, .. } => parms.symmetric,
+        PublicKind::Ecc { parms, .. } => parms.symmetric,
+        PublicKind::KeyedHash { .. } | PublicKind::SymCipher { .. } => return None,
     };
-    let Symmetric::Aes { bits: key_bits, .. } = parms.symmetric else {
+    let Symmetric::Aes { bits: key_bits, .. } = symmetric else {
         return None;
     };
     let decrypts = key.has(A::RESTRICTED.with(A::DECRYPT));
@@ -288,7 +346,7 @@ pub(crate) fn activate_credential(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Res
     let name = tpm.objects.key(call.handle(1)).map_err(|e| e.handle(1))?.name;
     let key = tpm.objects.key(call.handle(2)).map_err(|_| rc::TYPE.handle(2))?;
     credential_protector(key, &[]).ok_or(rc::TYPE.handle(2))?;
-    let seed = ecc::open(key, Purpose::Identity, secret).map_err(|e| e.parameter(2))?;
+    let seed = sharing::open(&mut tpm.random, key, Purpose::Identity, secret).map_err(|e| e.parameter(2))?;
     let protector = credential_protector(key, &seed).ok_or(rc::TYPE.handle(2))?;
     let plain = protector.unwrap(&name, Iv::Zero, blob).map_err(|e| e.parameter(1))?;
     let credential = Digest::from_bytes(&plain).map_err(|e| e.rc().parameter(1))?;
@@ -305,12 +363,12 @@ pub(crate) fn make_credential(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<
     if credential.len() > alg.size() {
         return Err(rc::SIZE.parameter(1));
     }
-    let (seed, ephemeral) = ecc::share(&mut tpm.random, key, Purpose::Identity)?;
+    let (seed, shared) = sharing::share(&mut tpm.random, key, Purpose::Identity)?;
     let protector = credential_protector(key, &seed).ok_or(rc::TYPE.handle(1))?;
     let blob = protector.wrap(&name, None, &Zeroizing::new(Marshal::to_vec(&credential)))?;
     let out = call.out();
     out.tpm2b(&blob);
-    out.sized(|w| w.put(&ephemeral));
+    out.tpm2b(&shared);
     Ok(())
 }
 

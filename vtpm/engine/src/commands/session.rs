@@ -1,16 +1,16 @@
 //! Session commands (Part 3, 11).
 
-use bulla_tpm_types::{Error, ErrorKind, HashAlg, Nonce, Rc, Reader, SessionSymmetric, alg, ht, rc, rh};
+use bulla_tpm_types::{Error, ErrorKind, HashAlg, Nonce, PublicKind, Rc, Reader, SessionSymmetric, alg, ht, rc, rh};
 use zeroize::Zeroizing;
 
 use crate::Tpm;
 use crate::crypto::kdfa;
 use crate::dispatch::Call;
-use crate::ecc::{self, Purpose};
 use crate::secret::MAX_DIGEST;
 use crate::secret::{AuthValue, Secret};
 use crate::selftest::TestSet;
 use crate::session::{Bound, Session, SessionKind};
+use crate::sharing::{self, Purpose};
 
 /// The smallest nonce of a caller.
 const MIN_NONCE: usize = 16;
@@ -79,13 +79,13 @@ pub(crate) fn start_auth_session(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Resu
 }
 
 /// The salt that only the TPM can decrypt; empty without a key for it.
-fn salt(tpm: &Tpm, call: &Call<'_, '_>, encrypted: &[u8]) -> Result<Secret, Rc> {
+fn salt(tpm: &mut Tpm, call: &Call<'_, '_>, encrypted: &[u8]) -> Result<Secret, Rc> {
     let handle = call.handle(1);
     if handle == rh::NULL {
         return if encrypted.is_empty() { Ok(Secret::default()) } else { Err(rc::VALUE.parameter(2)) };
     }
     let key = tpm.objects.key(handle).map_err(|_| rc::KEY.handle(1))?;
-    if !matches!(key.public.kind, bulla_tpm_types::PublicKind::Ecc { .. }) {
+    if !matches!(key.public.kind, PublicKind::Rsa { .. } | PublicKind::Ecc { .. }) {
         return Err(rc::KEY.handle(1));
     }
     if key.private.is_none() {
@@ -94,7 +94,7 @@ fn salt(tpm: &Tpm, call: &Call<'_, '_>, encrypted: &[u8]) -> Result<Secret, Rc> 
     if !key.has(bulla_tpm_types::ObjectAttributes::DECRYPT) {
         return Err(rc::ATTRIBUTES.handle(1));
     }
-    ecc::open(key, Purpose::Salt, encrypted).map_err(|_| rc::VALUE.parameter(2))
+    sharing::open(&mut tpm.random, key, Purpose::Salt, encrypted).map_err(|_| rc::VALUE.parameter(2))
 }
 
 /// TPM2_PolicyRestart (11.2).

@@ -1,8 +1,8 @@
 //! Signing and verification (Part 3, 20), and the choice of the scheme for all that signs.
 
 use bulla_tpm_types::{
-    AsymScheme, Digest, Error, ErrorKind, Ha, Handle, HashAlg, KeyedHashScheme, ObjectAttributes as A, PublicKind, Rc, Reader,
-    Signature, SignatureValue, rc, rh, st,
+    AsymScheme, Digest, Error, ErrorKind, Ha, Handle, HashAlg, KeyedHashScheme, ObjectAttributes as A, PublicKind, Rc,
+    Reader, Signature, SignatureValue, rc, rh, st,
 };
 use subtle::ConstantTimeEq;
 
@@ -12,6 +12,7 @@ use crate::crypto::hmac;
 use crate::dispatch::Call;
 use crate::ecc;
 use crate::object::Key;
+use crate::rsa;
 use crate::selftest::TestSet;
 
 /// How a key signs.
@@ -105,7 +106,7 @@ impl Tpm {
     /// Signs a digest with a loaded key, by a scheme that [`select`] chose for it.
     ///
     /// # Errors
-    /// TPM_RC_VALUE when no commitment has the scheme's count. A key that cannot sign is a defect: TPM_RC_FAILURE, and
+    /// TPM_RC_VALUE when no commitment has the scheme's count; TPM_RC_NO_RESULT for an RSA key that is none. A key that cannot sign is a defect: TPM_RC_FAILURE, and
     /// the TPM is in failure mode.
     pub(super) fn sign(&mut self, handle: Handle, scheme: SigScheme, digest: &[u8]) -> Result<Signature, Rc> {
         let key = self.objects.key(handle)?;
@@ -113,12 +114,15 @@ impl Tpm {
             SigScheme::Hmac(hash) => {
                 key.data().map(|secret| Signature::Hmac(hmac(hash, secret, &[digest]))).ok_or(rc::FAILURE)
             }
-            SigScheme::Asymmetric(scheme, hash) => match key.ecc() {
-                Some(private) => {
+            SigScheme::Asymmetric(scheme, hash) => match (key.ecc(), key.rsa()) {
+                (Some(private), _) => {
                     ecc::sign(private, (&mut self.random, &mut self.commitments), scheme, &key.name, digest)
                         .map(|value| Signature::Signed { hash, value })
                 }
-                None => Err(rc::FAILURE),
+                (_, Some(private)) => {
+                    rsa::sign(&mut self.random, private, scheme, digest).map(|value| Signature::Signed { hash, value })
+                }
+                (None, None) => Err(rc::FAILURE),
             },
         };
         signed.inspect_err(|e| {
@@ -175,6 +179,10 @@ pub(super) fn verify(key: &Key, digest: &Ha, signature: &Signature) -> Result<()
         }
         (Signature::Signed { hash, value: SignatureValue::EcSchnorr { r, s } }, PublicKind::Ecc { parms, unique }) => {
             ecc::verify_schnorr(parms.curve, unique, *hash, digest.as_bytes(), r, s)
+        }
+        (Signature::Signed { hash, value }, PublicKind::Rsa { parms, unique }) => {
+            let public = rsa::PublicKey::new(parms, unique).ok_or(rc::SIGNATURE)?;
+            rsa::verify(&public, *hash, digest.as_bytes(), value)
         }
         (Signature::Hmac(mac), PublicKind::KeyedHash { .. }) => {
             let own = hmac(mac.alg(), key.data().ok_or(rc::HANDLE)?, &[digest.as_bytes()]);

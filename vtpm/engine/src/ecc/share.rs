@@ -15,13 +15,16 @@ pub(crate) enum Purpose {
     Salt,
     /// The protection of a credential.
     Identity,
+    /// The outer wrapper of a duplicate.
+    Duplicate,
 }
 
 impl Purpose {
-    const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Salt => "SECRET",
             Self::Identity => "IDENTITY",
+            Self::Duplicate => "DUPLICATE",
         }
     }
 }

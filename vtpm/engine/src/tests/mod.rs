@@ -3,6 +3,9 @@
 mod attest;
 mod capability;
 mod contexts;
+mod curves;
+mod derived;
+mod duplicates;
 mod errors;
 mod fuzz;
 mod hashes;
@@ -13,6 +16,7 @@ mod pcrs;
 mod peer;
 mod policies;
 mod primary;
+mod rsa;
 mod sessions;
 mod state;
 mod symmetric;
