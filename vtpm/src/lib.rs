@@ -5,6 +5,7 @@ pub mod info;
 pub mod platform;
 pub mod sandbox;
 pub mod server;
+pub mod state;
 pub mod swtpm;
 
 pub use bulla_vtpm_engine as engine;

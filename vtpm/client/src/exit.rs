@@ -19,6 +19,12 @@ pub enum Exit {
     Socket,
     /// 6: the TPM engine failed.
     Engine,
+    /// 7: the TPM's state could not be opened.
+    State,
+    /// 8: another process has the TPM's state.
+    Locked,
+    /// 9: the TPM's state was rolled back.
+    RolledBack,
     /// Another code.
     Code(i32),
     /// Killed by this signal: 6, SIGABRT, after a bug; 31, SIGSYS, by the sandbox.
@@ -36,6 +42,9 @@ impl Exit {
             Self::Frame => 4,
             Self::Socket => 5,
             Self::Engine => 6,
+            Self::State => 7,
+            Self::Locked => 8,
+            Self::RolledBack => 9,
             Self::Code(code) => code,
             Self::Signal(_) => return None,
         })
@@ -51,6 +60,9 @@ impl From<ExitStatus> for Exit {
             (Some(4), _) => Self::Frame,
             (Some(5), _) => Self::Socket,
             (Some(6), _) => Self::Engine,
+            (Some(7), _) => Self::State,
+            (Some(8), _) => Self::Locked,
+            (Some(9), _) => Self::RolledBack,
             (Some(code), _) => Self::Code(code),
             (None, signal) => Self::Signal(signal.unwrap_or_default()),
         }
@@ -66,6 +78,9 @@ impl fmt::Display for Exit {
             Self::Frame => f.write_str("it was sent what is not a frame"),
             Self::Socket => f.write_str("its socket failed"),
             Self::Engine => f.write_str("its TPM engine failed"),
+            Self::State => f.write_str("it could not open its TPM's state"),
+            Self::Locked => f.write_str("another process has its TPM's state"),
+            Self::RolledBack => f.write_str("its TPM's state was rolled back"),
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(6) => f.write_str("it came upon a bug or the end of its memory and aborted (SIGABRT)"),
             Self::Signal(31) => f.write_str("its sandbox killed it (SIGSYS)"),
