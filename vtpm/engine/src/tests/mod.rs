@@ -4,6 +4,7 @@ mod attest;
 mod capability;
 mod contexts;
 mod curves;
+mod curves;
 mod derived;
 mod duplicates;
 mod errors;

@@ -7,7 +7,7 @@ use tpm2_protocol::frame::{self, TpmFrame, TpmMarshalBody, TpmResponse, TpmUnmar
 use super::{run, started};
 
 /// The peer reads the response's body as an `R`, and writes the same handles and parameters.
-fn same<R: TpmUnmarshalBody + TpmFrame + TpmMarshalBody>(response: &[u8]) {
+pub(super) fn same<R: TpmUnmarshalBody + TpmFrame + TpmMarshalBody>(response: &[u8]) {
     let wire = TpmResponse::cast(response).expect("the peer sees a response");
     let body = wire.unmarshal::<R>().unwrap_or_else(|e| panic!("the peer refuses {response:02x?}: {e}"));
     let mut buffer = [0; 4096];
