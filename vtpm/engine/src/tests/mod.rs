@@ -1,9 +1,9 @@
 //! What the engine does, command by command and error by error.
 
+mod admin;
 mod attest;
 mod capability;
 mod contexts;
-mod curves;
 mod curves;
 mod derived;
 mod duplicates;
