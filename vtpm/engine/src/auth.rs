@@ -31,6 +31,8 @@ pub(super) enum Role {
     User,
     /// ADMIN.
     Admin,
+    /// DUP: only by a policy that names the command.
+    Dup,
 }
 
 /// One session of the command as it was sent; the password stays in the command's bytes.
@@ -121,6 +123,13 @@ impl Request<'_> {
         r.tpm2b(self.params.len(), "inSensitive").ok()?;
         Some(hash::digest(alg, &[r.tpm2b(self.params.len(), "inPublic").ok()?]))
     }
+}
+
+/// cpHash of a command that is audited, with or without sessions.
+pub(super) fn cp_hash(tpm: &Tpm, command: &'static Command, handles: &[Handle], params: &[u8]) -> Ha {
+    let names = handles.iter().map(|h| tpm.entity_name(*h)).collect();
+    // Locality has no part in it.
+    Request { command, handles, names, params, locality: 0 }.cp_hash(tpm.audit.alg())
 }
 
 /// Reads the session area that `r` is at and checks it for the command. `r` is left at the parameters.
@@ -235,6 +244,11 @@ fn check_one(
         password: this.handle == rh::PW,
         cp_hash: None,
     };
+    // Part 1, 19.9: before anything else about the session.
+    let by_platform = entity.is_some_and(|(handle, _)| handle == rh::PLATFORM);
+    if by_platform && tpm.presence.is_required(request.command.code) && !tpm.presence.asserted {
+        return Err(rc::PP.session(number));
+    }
     if let Some((handle, _)) = entity {
         used.auth = Zeroizing::new(tpm.entity_auth(handle).unwrap_or_default().to_vec());
     }
@@ -265,6 +279,8 @@ fn check_one(
     if let Some((handle, role)) = entity {
         check_entity(tpm, request, session, handle, role).map_err(|e| e.session(number))?;
     }
+    note_use(tpm, this.handle, entity.map(|(handle, _)| handle));
+    let session = tpm.sessions.get(this.handle);
     let right = match session {
         Some(session) if session.policy.need != AuthNeed::Password => {
             used.keyed_with_auth = entity.is_some_and(|(handle, _)| includes_auth(tpm, session, handle));
@@ -284,6 +300,19 @@ fn check_one(
     if right { Ok(used) } else { Err(wrong(tpm, this.handle, entity).session(number)) }
 }
 
+/// A DA-protected authValue is about to be compared: should the power go before TPM2_Shutdown, the TPM has to know
+/// (Part 1, 19.8.6). It is stored before the response leaves, so there is no TPM_RC_RETRY.
+fn note_use(tpm: &mut Tpm, session: Handle, entity: Option<Handle>) {
+    let session = tpm.sessions.get(session);
+    let by_value = session.is_none_or(|s| s.kind != SessionKind::Policy || s.policy.need != AuthNeed::Nothing);
+    let own = by_value && entity.is_some_and(|handle| tpm.da_scope(handle) == DaScope::Objects);
+    let bound = session.and_then(|s| s.bound.as_ref()).is_some_and(|b| b.scope == DaScope::Objects);
+    if (own || bound) && tpm.lockout.mark_used() {
+        tpm.forget_shutdown();
+        tpm.permanent_changed();
+    }
+}
+
 /// An authorization was wrong: counts it where that is due.
 fn wrong(tpm: &mut Tpm, session: Handle, entity: Option<(Handle, Role)>) -> Rc {
     let bound = tpm.sessions.get(session).and_then(|s| s.bound.as_ref()).map_or(DaScope::Exempt, |b| b.scope);
@@ -292,7 +321,7 @@ fn wrong(tpm: &mut Tpm, session: Handle, entity: Option<(Handle, Role)>) -> Rc {
     if scope != DaScope::Exempt {
         tpm.permanent_changed();
     }
-    tpm.lockout.fail(scope, tpm.time.time_ms())
+    tpm.lockout.fail(scope)
 }
 
 /// Whether an entity can be authorized in this way at all, before any secret is compared.
@@ -328,9 +357,12 @@ fn check_entity(
     }
     match policy.command {
         Some(code) if code != request.command.code => return Err(rc::POLICY_CC),
-        // The ADMIN role is for one command, which the policy has to name.
-        None if role == Role::Admin => return Err(rc::POLICY_FAIL),
+        // The ADMIN and DUP roles are for one command, which the policy has to name.
+        None if role != Role::User => return Err(rc::POLICY_FAIL),
         _ => {}
+    }
+    if policy.presence && !tpm.presence.asserted {
+        return Err(rc::PP);
     }
     if policy.locality.is_some_and(|allowed| !allows(allowed, request.locality)) {
         return Err(rc::LOCALITY);

@@ -30,12 +30,22 @@ pub(super) fn hmac(alg: HashAlg, key: &[u8], parts: &[&[u8]]) -> Ha {
 
 /// KDFa: SP 800-108 in counter mode with HMAC (Part 1, 11.4.10.2).
 ///
-/// `label` is without its terminating zero, which is added here. Whole octets only.
-pub(super) fn kdfa(alg: HashAlg, key: &[u8], label: &str, context_u: &[u8], context_v: &[u8], out: &mut [u8]) {
+/// `label` is without its terminating zero, which is added here unless the label ends in one already, as a caller's
+/// label for a derived object may. Whole octets only.
+pub(super) fn kdfa(
+    alg: HashAlg,
+    key: &[u8],
+    label: &(impl AsRef<[u8]> + ?Sized),
+    context_u: &[u8],
+    context_v: &[u8],
+    out: &mut [u8],
+) {
+    let label = label.as_ref();
+    let end: &[u8] = if label.last() == Some(&0) { &[] } else { &[0] };
     let bits = (out.len() as u32).saturating_mul(8).to_be_bytes();
     let blocks = out.chunks_mut(alg.size());
     for (counter, block) in (1u32..).zip(blocks) {
-        let mut mac = hmac(alg, key, &[&counter.to_be_bytes(), label.as_bytes(), &[0], context_u, context_v, &bits]);
+        let mut mac = hmac(alg, key, &[&counter.to_be_bytes(), label, end, context_u, context_v, &bits]);
         block.copy_from_slice(&mac.as_bytes()[..block.len()]);
         mac.as_bytes_mut().zeroize();
     }

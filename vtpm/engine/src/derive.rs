@@ -110,3 +110,120 @@ fn scalar(x: &[u8], order: &[u8]) -> Secret {
     }
     Secret::new(r.get(1..).unwrap_or_default().into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::unhex;
+    use bulla_tpm_types::{KeyedHashScheme, Label, Symmetric, alg, ecc as curves, templates};
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// The key and the seed that 32 octets 5a derive.
+    fn derived(kind: PublicKind, attributes: u32, label: &[u8], context: &[u8]) -> (Public, String, String) {
+        let attributes = ObjectAttributes::from_bits(attributes);
+        let template = Public { kind, attributes, ..templates::ak_p256() };
+        let derive = Derive { label: Label::new(label).expect("fits"), context: Label::new(context).expect("fits") };
+        let (public, private) = make((HashAlg::Sha256, &[0x5a; 32]), &derive, &template, HashAlg::Sha256).expect("one");
+        let key = match &private.material {
+            Material::Ecc(key) => hex(&key.to_bytes()),
+            Material::Data(data) => hex(data),
+            Material::Rsa(_) => unreachable!("RSA is not derived"),
+        };
+        (public, key, hex(&private.seed))
+    }
+
+    fn pair(curve: u16) -> PublicKind {
+        let PublicKind::Ecc { parms, unique } = templates::ak_p256().kind else { unreachable!("a pair") };
+        PublicKind::Ecc { parms: bulla_tpm_types::EccParms { curve, ..parms }, unique }
+    }
+
+    /// Frozen: the values were computed by another implementation (of KDFa and of FIPS 186-5, A.2.1, in Python). A
+    /// change here takes every derived key away from its owner.
+    #[test]
+    fn derived_pairs_are_for_ever() {
+        for (label, context, curve, want) in [
+            (
+                &b"label"[..],
+                &b"context"[..],
+                curves::NIST_P256,
+                "58c48777bfc768d2331c2f71dbe3afc04335284ec3af5c1b7d656594adc7418b",
+            ),
+            (
+                b"label",
+                b"context",
+                curves::NIST_P384,
+                "b0df60e9f0a941ad0f34a9413e8ef8cd1b3d47e4212baf6a7a8b6b6e2f56d76f3d26ea76e0f451a8aa9f24f624f8922c",
+            ),
+            (
+                b"label",
+                b"context",
+                curves::NIST_P521,
+                "00df60e9f0a941ad0f34a9413e8ef8ccfcf227638f13df5a9b25c8a755afeae75e10\
+                 3022e367ed8319aeb6204cb3f9ce0d8f6542004c0808c5506f7e3632aa9eb746",
+            ),
+            (b"", b"", curves::NIST_P256, "f96c0d66bd7d953c04f8727e4c6823c882192e537fc0b80868a241c687cd08fe"),
+            // A label that ends in a zero has its terminator already.
+            (b"ends\0", b"x", curves::NIST_P256, "a4ce14f5f9c2607ba0aa20003ed605dc5fb13d1afa5ddde0c153b1081f22f165"),
+        ] {
+            let (public, key, seed) = derived(pair(curve), 0x0004_0050, label, context);
+            assert_eq!((key.as_str(), seed.as_str()), (want, ""));
+            let PublicKind::Ecc { unique, .. } = public.kind else { panic!("a pair") };
+            assert!(PrivateKey::from_bytes(curve, &unhex(want)).is_some_and(|key| key.is_of(curve, &unique)));
+        }
+    }
+
+    /// Frozen, and computed elsewhere, too: a cipher's key, an HMAC key, and a derivation parent below the first.
+    #[test]
+    fn derived_data_are_for_ever() {
+        let sym = Symmetric::Aes { bits: 128, mode: alg::CFB };
+        let keyed = |scheme| PublicKind::KeyedHash { scheme, unique: Default::default() };
+        let xor = KeyedHashScheme::Xor { hash: HashAlg::Sha256, kdf: alg::KDF1_SP800_108 };
+        for (kind, attributes, key, seed, unique) in [
+            (
+                PublicKind::SymCipher { sym, unique: Default::default() },
+                0x0006_0050,
+                "88fcb24ca7e5268eb0df60e9f0a941ad",
+                "0f34a9413e8ef8ccfcf227638f13df5a99a0a2890963acfa1b4d1490aeff88f9",
+                "f08cae18e182bd3fad3c2e6b30583c9271b247896e6c562f04db4309bcd5603f",
+            ),
+            (
+                keyed(xor),
+                0x0003_0050,
+                "88fcb24ca7e5268eb0df60e9f0a941ad0f34a9413e8ef8ccfcf227638f13df5a",
+                "99a0a2890963acfa1b4d1490aeff88f9c70a74d86f767b67880f23ba3df5a6a3",
+                "0449785030bc3dbbdf20ce95f845e02dbd44e0f313c020c4ec1f75394ce9ccd3",
+            ),
+        ] {
+            let (public, own_key, own_seed) = derived(kind, attributes, b"label", b"context");
+            assert_eq!((own_key.as_str(), own_seed.as_str()), (key, seed));
+            let (PublicKind::SymCipher { unique: own, .. } | PublicKind::KeyedHash { unique: own, .. }) = public.kind
+            else {
+                panic!("symmetric")
+            };
+            assert_eq!(hex(&own), unique);
+        }
+        let kind = keyed(KeyedHashScheme::Hmac(HashAlg::Sha384));
+        let (_, key, seed) = derived(kind, 0x0004_0050, b"label", b"context");
+        let octets = "88fcb24ca7e5268eb0df60e9f0a941ad0f34a9413e8ef8ccfcf227638f13df5a99a0a2890963acfa1b4d1490aeff88f9";
+        assert_eq!(key, octets);
+        assert_eq!(seed, "c70a74d86f767b67880f23ba3df5a6a3d40c106cf3843a575205efa2ad1bd57e");
+    }
+
+    /// The ends of the range; computed in Python.
+    #[test]
+    fn numbers_become_private_keys() {
+        let n = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
+        let of = |x: &str| hex(&scalar(&unhex(x), &unhex(n)));
+        let long = |x: &str| format!("{}{x}", "0".repeat(80 - x.len()));
+        let one = format!("{}1", "0".repeat(63));
+        assert_eq!(of(&long("")), one);
+        assert_eq!(of(&long(&n.replace("2551", "254f"))), n.replace("2551", "2550"));
+        assert_eq!(of(&long(&n.replace("2551", "2550"))), one);
+        assert_eq!(of(&long(n)), format!("{}2", "0".repeat(63)));
+        let most = "fffffffe00000001431905529c0166cd22159165b6faae71f756a572fc632550";
+        assert_eq!(of(&"f".repeat(80)), most);
+    }
+}

@@ -4,10 +4,15 @@ use bulla_tpm_types::{Digest, Handle, HashAlg, Name, NvAttributes, ObjectAttribu
 
 use super::Tpm;
 use super::auth::Role;
+use super::auth_policy::AuthPolicy;
 use super::nv::Index;
 use super::object::Object;
+use super::pcr;
 use super::secret::AuthValue;
 use super::session::{DaScope, handle_name};
+
+/// The first persistent handle that is the platform's (Part 1, 37.2.3).
+pub(super) const PLATFORM_PERSISTENT: Handle = Handle(0x8180_0000);
 
 impl Tpm {
     /// The Name of an entity: an object's or NV Index's own, or the handle for everything else (Part 1, 16).
@@ -19,10 +24,18 @@ impl Tpm {
         }
     }
 
+    /// Whether a persistent object is there and its hierarchy enabled, but for TPM2_EvictControl (Part 1, 37.3).
+    pub(super) fn persistent_is_accessible(&self, handle: Handle, command: u32) -> bool {
+        let half = if handle >= PLATFORM_PERSISTENT { rh::PLATFORM } else { rh::OWNER };
+        let hierarchy = self.objects.get(handle).map(|o| o.key().map_or(rh::NULL, |k| k.hierarchy));
+        let enabled = |h| command == cc::EVICT_CONTROL || self.hierarchies.is_enabled(h);
+        self.hierarchies.is_enabled(half) && hierarchy.is_some_and(enabled)
+    }
+
     /// The authValue of an entity, without trailing zeros; `None` for what has none or is not there.
     pub(super) fn entity_auth(&self, handle: Handle) -> Option<&[u8]> {
         match handle.handle_type() {
-            // No PCR is in an authorization set, so none has an authValue of its own.
+            ht::PCR if pcr::has_authorization(handle.0) => Some(self.pcrs.auth.as_bytes()),
             ht::PCR => Some(&[]),
             ht::PERMANENT => self.hierarchies.auth(handle).map(AuthValue::as_bytes),
             ht::TRANSIENT | ht::PERSISTENT => self.objects.get(handle).map(|o| o.auth.as_bytes()),
@@ -78,16 +91,22 @@ impl Tpm {
             matches!(self.attributes(handle),
                 Some(Some((attributes, _))) if attributes.contains(ObjectAttributes::ADMIN_WITH_POLICY))
         };
-        role == Role::Admin && (handle.handle_type() == ht::NV_INDEX || admin_with_policy())
+        role == Role::Dup || (role == Role::Admin && (handle.handle_type() == ht::NV_INDEX || admin_with_policy()))
     }
 
-    /// The policy of an entity and its algorithm; `None` when a policy cannot authorize it. Hierarchies and PCR
-    /// have no policies.
+    /// The policy of an entity and its algorithm; `None` when a policy cannot authorize it.
     pub(super) fn entity_policy(&self, handle: Handle, role: Role, command: u32) -> Option<(Option<HashAlg>, Digest)> {
         if let Some(index) = self.nv.get(handle) {
             let attribute = if writes(command) { NvAttributes::POLICY_WRITE } else { NvAttributes::POLICY_READ };
             let available = !index.public.auth_policy.is_empty() && (role == Role::Admin || index.has(attribute));
             return available.then_some((Some(index.public.name_alg), index.public.auth_policy));
+        }
+        match handle.handle_type() {
+            ht::PCR => return pcr::has_authorization(handle.0).then(|| self.pcr_settings.policy.parts()),
+            ht::PERMANENT => {
+                return self.hierarchies.policy(handle).filter(|p| !p.is_empty()).map(AuthPolicy::parts);
+            }
+            _ => {}
         }
         let key = self.objects.get(handle)?.key()?;
         key.private.as_ref()?;

@@ -5,24 +5,68 @@ use bulla_tpm_types::{Error, Rc, Reader, Writer, rc};
 use super::session::DaScope;
 use super::state::flag;
 
-/// What wrong authorizations have done so far.
-#[derive(Debug, Default)]
-pub(super) struct DictionaryAttack {
-    failed_tries: u32,
-    /// When, on the TPM's Time, the latest failure or recovery was.
-    since_ms: u64,
-    /// When lockoutAuth was last given wrong: it cannot be tried again until its recovery.
-    lockout_failed_ms: Option<u64>,
+/// What TPM2_DictionaryAttackParameters sets (Part 3, 25.3).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parameters {
+    /// TPM_PT_MAX_AUTH_FAIL: as many failures are lockout. With 0 there is always lockout.
+    pub(super) max_tries: u32,
+    /// TPM_PT_LOCKOUT_INTERVAL: powered seconds until one failure is forgotten. With 0 none is counted.
+    pub(super) recovery_seconds: u32,
+    /// TPM_PT_LOCKOUT_RECOVERY: powered seconds until lockoutAuth may be tried again. With 0 it is a reboot.
+    pub(super) lockout_recovery_seconds: u32,
 }
 
-/// TPM_PT_MAX_AUTH_FAIL.
-pub(super) const MAX_TRIES: u32 = 32;
-/// TPM_PT_LOCKOUT_INTERVAL: seconds until one failure is forgotten.
-pub(super) const RECOVERY_SECONDS: u32 = 7200;
-/// TPM_PT_LOCKOUT_RECOVERY.
-pub(super) const LOCKOUT_RECOVERY_SECONDS: u32 = 86400;
+impl Default for Parameters {
+    /// PTP 1.05, 4.4: no fewer than 32 tries, and one of them forgotten each two hours.
+    fn default() -> Self {
+        Self { max_tries: 32, recovery_seconds: 7200, lockout_recovery_seconds: 86400 }
+    }
+}
+
+/// What wrong authorizations have done so far.
+#[derive(Debug)]
+pub(super) struct DictionaryAttack {
+    parameters: Parameters,
+    failed_tries: u32,
+    /// lockOutAuthEnabled: whether lockoutAuth may be tried.
+    lockout_enabled: bool,
+    /// Whether a DA-protected authValue was used since the startup. If the power goes before TPM2_Shutdown, this may have
+    /// been to hide a failure, and counts as one (Part 1, 19.8.6).
+    used: bool,
+    /// Powered milliseconds since the latest failure or recovery.
+    since_failure_ms: u64,
+    /// Powered milliseconds since lockoutAuth was given wrong.
+    since_lockout_ms: u64,
+}
+
+impl Default for DictionaryAttack {
+    fn default() -> Self {
+        Self {
+            parameters: Parameters::default(),
+            failed_tries: 0,
+            lockout_enabled: true,
+            used: false,
+            since_failure_ms: 0,
+            since_lockout_ms: 0,
+        }
+    }
+}
+
+fn millis(seconds: u32) -> u64 {
+    u64::from(seconds) * 1000
+}
 
 impl DictionaryAttack {
+    /// What TPM2_DictionaryAttackParameters has set.
+    pub(super) fn parameters(&self) -> Parameters {
+        self.parameters
+    }
+
+    /// TPM2_DictionaryAttackParameters. The failures stay counted.
+    pub(super) fn set_parameters(&mut self, parameters: Parameters) {
+        self.parameters = parameters;
+    }
+
     /// TPM_PT_LOCKOUT_COUNTER.
     pub(super) fn failed_tries(&self) -> u32 {
         self.failed_tries
@@ -30,7 +74,7 @@ impl DictionaryAttack {
 
     /// Whether DA-protected entities cannot be authorized now.
     pub(super) fn is_locked_out(&self) -> bool {
-        self.failed_tries >= MAX_TRIES
+        self.failed_tries >= self.parameters.max_tries
     }
 
     /// Whether entities of this scope may be tried now; otherwise TPM_RC_LOCKOUT.
@@ -38,17 +82,30 @@ impl DictionaryAttack {
         let closed = match scope {
             DaScope::Exempt => false,
             DaScope::Objects => self.is_locked_out(),
-            DaScope::Lockout => self.lockout_failed_ms.is_some(),
+            DaScope::Lockout => !self.lockout_enabled,
         };
         if closed { Err(rc::LOCKOUT) } else { Ok(()) }
     }
 
+    /// A DA-protected authValue is about to be compared. Answers whether it is the first since the startup.
+    pub(super) fn mark_used(&mut self) -> bool {
+        !core::mem::replace(&mut self.used, true)
+    }
+
     /// An authorization of this scope was wrong. Answers the response code: TPM_RC_BAD_AUTH when it does not count.
-    pub(super) fn fail(&mut self, scope: DaScope, now_ms: u64) -> Rc {
+    pub(super) fn fail(&mut self, scope: DaScope) -> Rc {
         match scope {
             DaScope::Exempt => return rc::BAD_AUTH,
-            DaScope::Objects => self.count_failure(now_ms),
-            DaScope::Lockout => self.lockout_failed_ms = Some(now_ms),
+            DaScope::Objects => {
+                self.since_failure_ms = 0;
+                if self.parameters.recovery_seconds != 0 {
+                    self.failed_tries = self.failed_tries.saturating_add(1);
+                }
+            }
+            DaScope::Lockout => {
+                self.since_lockout_ms = 0;
+                self.lockout_enabled = false;
+            }
         }
         rc::AUTH_FAIL
     }
@@ -58,49 +115,86 @@ impl DictionaryAttack {
         self.failed_tries = 0;
     }
 
-    fn count_failure(&mut self, now_ms: u64) {
-        self.failed_tries = self.failed_tries.saturating_add(1).min(MAX_TRIES);
-        self.since_ms = now_ms;
+    /// TPM2_Shutdown: from here on, a loss of power hides nothing.
+    pub(super) fn shutdown(&mut self) {
+        self.used = false;
     }
 
-    /// Writes what survives a loss of power, for [`DictionaryAttack::restore`]: Time starts anew then.
+    /// TPM2_Startup. After a disorderly one nobody knows how long the power was on before.
+    pub(super) fn startup(&mut self, orderly: bool) {
+        if self.parameters.lockout_recovery_seconds == 0 {
+            self.lockout_enabled = true;
+        }
+        if !orderly {
+            self.since_failure_ms = 0;
+            self.since_lockout_ms = 0;
+            if self.used && self.parameters.recovery_seconds != 0 && !self.is_locked_out() {
+                self.failed_tries = self.failed_tries.saturating_add(1);
+            }
+        }
+        self.used = false;
+    }
+
+    /// Forgets one failure for each interval that has passed while powered, and lets lockoutAuth be tried again in its
+    /// time. Answers whether anything has changed but the time.
+    pub(super) fn recover(&mut self, passed_ms: u64) -> bool {
+        let before = (self.failed_tries, self.lockout_enabled);
+        self.since_failure_ms = self.since_failure_ms.saturating_add(passed_ms);
+        self.since_lockout_ms = self.since_lockout_ms.saturating_add(passed_ms);
+        match self.since_failure_ms.checked_div(millis(self.parameters.recovery_seconds)) {
+            // Without an interval there is no protection.
+            None => self.failed_tries = 0,
+            Some(intervals) => {
+                self.failed_tries = self.failed_tries.saturating_sub(u32::try_from(intervals).unwrap_or(u32::MAX));
+                self.since_failure_ms %= millis(self.parameters.recovery_seconds);
+            }
+        }
+        let recovery = millis(self.parameters.lockout_recovery_seconds);
+        if recovery != 0 && self.since_lockout_ms >= recovery {
+            self.lockout_enabled = true;
+        }
+        before != (self.failed_tries, self.lockout_enabled)
+    }
+
+    /// Writes the state for [`DictionaryAttack::restore`].
     pub(super) fn save(&self, w: &mut Writer) {
-        w.u32(self.failed_tries);
-        w.u8(u8::from(self.lockout_failed_ms.is_some()));
+        let p = &self.parameters;
+        for number in [p.max_tries, p.recovery_seconds, p.lockout_recovery_seconds, self.failed_tries] {
+            w.u32(number);
+        }
+        w.u8(u8::from(self.lockout_enabled));
+        w.u8(u8::from(self.used));
+        w.u64(self.since_failure_ms);
+        w.u64(self.since_lockout_ms);
     }
 
     /// Reads what [`DictionaryAttack::save`] has written.
     pub(super) fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), Error> {
-        self.failed_tries = r.u32("failedTries")?;
-        self.lockout_failed_ms = flag(r, "whether lockoutAuth failed")?.then_some(0);
+        *self = Self {
+            parameters: Parameters {
+                max_tries: r.u32("maxTries")?,
+                recovery_seconds: r.u32("recoveryTime")?,
+                lockout_recovery_seconds: r.u32("lockoutRecovery")?,
+            },
+            failed_tries: r.u32("failedTries")?,
+            lockout_enabled: flag(r, "lockOutAuthEnabled")?,
+            used: flag(r, "whether a protected authValue was used")?,
+            since_failure_ms: r.u64("time since a failure")?,
+            since_lockout_ms: r.u64("time since lockoutAuth's failure")?,
+        };
         Ok(())
     }
 
-    /// Writes the rest, for [`DictionaryAttack::restore_volatile`].
+    /// Writes what goes on with the time, for [`DictionaryAttack::restore_volatile`].
     pub(super) fn save_volatile(&self, w: &mut Writer) {
-        w.u64(self.since_ms);
-        w.u64(self.lockout_failed_ms.unwrap_or(0));
+        w.u64(self.since_failure_ms);
+        w.u64(self.since_lockout_ms);
     }
 
     /// Reads what [`DictionaryAttack::save_volatile`] has written.
     pub(super) fn restore_volatile(&mut self, r: &mut Reader<'_>) -> Result<(), Error> {
-        self.since_ms = r.u64("time of the last failure")?;
-        let at = r.u64("time of lockoutAuth's failure")?;
-        self.lockout_failed_ms = self.lockout_failed_ms.map(|_| at);
+        self.since_failure_ms = r.u64("time since a failure")?;
+        self.since_lockout_ms = r.u64("time since lockoutAuth's failure")?;
         Ok(())
-    }
-
-    /// Forgets one failure for each interval that has passed while powered. Answers whether it did.
-    pub(super) fn recover(&mut self, now_ms: u64) -> bool {
-        let before = (self.failed_tries, self.lockout_failed_ms.is_some());
-        let recovery = u64::from(LOCKOUT_RECOVERY_SECONDS) * 1000;
-        self.lockout_failed_ms = self.lockout_failed_ms.map(|at| at.min(now_ms)).filter(|at| now_ms - at < recovery);
-        let interval = u64::from(RECOVERY_SECONDS) * 1000;
-        // Time starts from zero when power comes on.
-        self.since_ms = self.since_ms.min(now_ms);
-        let intervals = (now_ms - self.since_ms) / interval;
-        self.failed_tries = self.failed_tries.saturating_sub(u32::try_from(intervals).unwrap_or(u32::MAX));
-        self.since_ms += intervals * interval;
-        before != (self.failed_tries, self.lockout_failed_ms.is_some())
     }
 }

@@ -1,10 +1,15 @@
 //! PCR banks (Part 1, 17) with the attributes of the PC Client Platform TPM Profile (PTP 1.05, 4.6).
 
+use alloc::vec::Vec;
 use bulla_tpm_types::hash::Hasher;
+
 use bulla_tpm_types::{
     Digest, DigestValues, Error, ErrorKind, Ha, HashAlg, IMPLEMENTATION_PCR, Locality, PcrSelection, PcrSelectionList,
     Reader, Writer, pt_pcr,
 };
+
+use super::auth_policy::AuthPolicy;
+use super::secret::{AuthValue, MAX_DIGEST};
 
 /// The PCR that an H-CRTM extends.
 const HCRTM_PCR: u32 = 0;
@@ -65,6 +70,12 @@ pub(super) fn is_saved(pcr: u32) -> bool {
     attributes(pcr).saved
 }
 
+/// Whether this PCR has an authPolicy and an authValue: those that software of the dynamic root of trust resets. They
+/// share one of each. The PTP asks for none; the reference implementation has these.
+pub(super) fn has_authorization(pcr: u32) -> bool {
+    matches!(pcr, 20..=22)
+}
+
 /// The PCR that have a property of TPM_CAP_PCR_PROPERTIES; `None` for a property that does not exist.
 pub(super) fn with_property(property: u32) -> Option<[u8; PCRS / 8]> {
     let has = |pcr: u32| {
@@ -79,7 +90,7 @@ pub(super) fn with_property(property: u32) -> Option<[u8; PCRS / 8]> {
             }
             pt_pcr::NO_INCREMENT => Some(a.uncounted),
             pt_pcr::DRTM_RESET => Some(is_drtm(pcr)),
-            pt_pcr::POLICY | pt_pcr::AUTH => Some(false),
+            pt_pcr::POLICY | pt_pcr::AUTH => Some(has_authorization(pcr)),
             _ => None,
         }
     };
@@ -92,14 +103,98 @@ pub(super) fn with_property(property: u32) -> Option<[u8; PCRS / 8]> {
     Some(select)
 }
 
+/// Which PCR each bank has, in the order of [`HashAlg::ALL`] (Part 1, 17.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Allocation([PcrSelection; HashAlg::ALL.len()]);
+
+impl Allocation {
+    /// All PCR of these banks.
+    pub(super) fn of(banks: &[HashAlg]) -> Self {
+        let octet = |alg| if banks.contains(&alg) { 0xff } else { 0 };
+        Self(HashAlg::ALL.map(|alg| PcrSelection { alg, select: [octet(alg); PCRS / 8] }))
+    }
+
+    /// This, but for the banks that `request` names.
+    pub(super) fn with(mut self, request: &PcrSelectionList) -> Self {
+        for wanted in request.iter() {
+            self.0.iter_mut().filter(|s| s.alg == wanted.alg).for_each(|s| *s = *wanted);
+        }
+        self
+    }
+
+    /// Whether the roots of trust have a PCR in some bank (Part 3, 22.5).
+    pub(super) fn has_roots(&self) -> bool {
+        [HCRTM_PCR, DRTM_PCR].into_iter().all(|pcr| self.0.iter().any(|s| s.contains(pcr)))
+    }
+
+    /// The octets that the PCR take.
+    pub(super) fn size(&self) -> u32 {
+        self.0.iter().map(|s| s.alg.size() * s.iter().count()).sum::<usize>() as u32
+    }
+
+    /// The banks that have a PCR.
+    pub(super) fn banks(&self) -> impl Iterator<Item = HashAlg> + '_ {
+        self.0.iter().filter(|s| !s.is_empty()).map(|s| s.alg)
+    }
+
+    /// All banks, those without PCR, too.
+    pub(super) fn selections(&self) -> PcrSelectionList {
+        PcrSelectionList::from_slice(&self.0).unwrap_or_default()
+    }
+
+    fn bank(&self, alg: HashAlg) -> [u8; PCRS / 8] {
+        self.0.iter().find(|s| s.alg == alg).map_or([0; PCRS / 8], |s| s.select)
+    }
+
+    fn save(&self, w: &mut Writer) {
+        w.put(&self.selections());
+    }
+
+    fn restore(r: &mut Reader<'_>) -> Result<Self, Error> {
+        let at = r.clone();
+        let allocation = Self::of(&[]).with(&r.get()?);
+        if allocation.has_roots() { Ok(allocation) } else { Err(at.error(ErrorKind::Value, "PCR allocation")) }
+    }
+}
+
+/// What of PCR survives a loss of power.
+pub(super) struct PcrSettings {
+    /// The allocation from the next _TPM_Init on.
+    pub(super) allocation: Allocation,
+    /// The authPolicy of those that have one.
+    pub(super) policy: AuthPolicy,
+}
+
+impl PcrSettings {
+    /// The settings of a new TPM with these banks.
+    pub(super) fn new(banks: &[HashAlg]) -> Self {
+        Self { allocation: Allocation::of(banks), policy: AuthPolicy::default() }
+    }
+
+    /// Writes them for [`PcrSettings::restore`].
+    pub(super) fn save(&self, w: &mut Writer) {
+        self.allocation.save(w);
+        w.put(&self.policy);
+    }
+
+    /// Reads what [`PcrSettings::save`] has written.
+    pub(super) fn restore(r: &mut Reader<'_>) -> Result<Self, Error> {
+        Ok(Self { allocation: Allocation::restore(r)?, policy: AuthPolicy::restore(r)? })
+    }
+}
+
 /// The values of one bank.
 type Bank = [Ha; PCRS];
 
-/// All banks.
+/// All PCR.
 #[derive(Clone)]
 pub(super) struct Pcrs {
-    banks: [Bank; HashAlg::BANKS.len()],
+    allocation: Allocation,
+    /// In the order of [`HashAlg::ALL`]; what is not allocated is there, but nobody sees it.
+    banks: [Bank; HashAlg::ALL.len()],
     update_counter: u32,
+    /// The authValue of those that have one, until the next TPM Reset or Restart.
+    pub(super) auth: AuthValue,
 }
 
 /// The PCR that Shutdown(STATE) preserves.
@@ -114,14 +209,18 @@ impl SavedPcrs {
 
 impl Pcrs {
     /// PCR as they are when power comes on.
-    pub(super) fn new() -> Self {
-        Self { banks: HashAlg::BANKS.map(|alg| [Ha::zero(alg); PCRS]), update_counter: 0 }
+    pub(super) fn new(allocation: Allocation) -> Self {
+        Self {
+            allocation,
+            banks: HashAlg::ALL.map(|alg| [Ha::zero(alg); PCRS]),
+            update_counter: 0,
+            auth: AuthValue::default(),
+        }
     }
 
-    /// The banks, all PCR of which are allocated.
-    pub(super) fn allocation() -> PcrSelectionList {
-        let banks = HashAlg::BANKS.map(|alg| PcrSelection { alg, select: [0xff; PCRS / 8] });
-        PcrSelectionList::from_slice(&banks).unwrap_or_default()
+    /// Which PCR there are.
+    pub(super) fn allocation(&self) -> &Allocation {
+        &self.allocation
     }
 
     /// TPM Reset and Restart: initial values (Part 3, 9.3).
@@ -161,27 +260,26 @@ impl Pcrs {
 
     /// Writes all values and the counter, for [`Pcrs::restore_from`].
     pub(super) fn save_to(&self, w: &mut Writer) {
+        self.allocation.save(w);
         w.u32(self.update_counter);
-        w.u8(self.banks.len() as u8);
-        for value in self.banks.iter().flatten() {
-            w.put(value);
-        }
+        w.tpm2b(self.auth.as_bytes());
+        self.allocation.banks().filter_map(|alg| self.bank(alg)).flatten().for_each(|value| w.put(value));
     }
 
     /// Reads what [`Pcrs::save_to`] has written.
     pub(super) fn restore_from(&mut self, r: &mut Reader<'_>) -> Result<(), Error> {
+        *self = Self::new(Allocation::restore(r)?);
         self.update_counter = r.u32("pcrUpdateCounter")?;
-        let at = r.clone();
-        if usize::from(r.u8("number of PCR banks")?) != self.banks.len() {
-            return Err(at.error(ErrorKind::Size, "number of PCR banks"));
-        }
-        for value in self.banks.iter_mut().flatten() {
-            let at = r.clone();
-            let read: Ha = r.get()?;
-            if read.alg() != value.alg() {
-                return Err(at.error(ErrorKind::Hash, "PCR"));
+        self.auth = AuthValue::new(r.tpm2b(MAX_DIGEST, "authValue of PCR")?);
+        let allocation = self.allocation;
+        for alg in allocation.banks() {
+            for value in self.bank_mut(alg).into_iter().flatten() {
+                let at = r.clone();
+                *value = r.get()?;
+                if value.alg() != alg {
+                    return Err(at.error(ErrorKind::Hash, "PCR"));
+                }
             }
-            *value = read;
         }
         Ok(())
     }
@@ -193,13 +291,17 @@ impl Pcrs {
 
     /// The value of a PCR; `None` for a bank or PCR that does not exist.
     pub(super) fn read(&self, alg: HashAlg, pcr: u32) -> Option<&Ha> {
-        self.bank(alg)?.get(usize::try_from(pcr).ok()?)
+        let there = self.allocation.0.iter().any(|s| s.alg == alg && s.contains(pcr));
+        self.bank(alg).filter(|_| there)?.get(usize::try_from(pcr).ok()?)
     }
 
     /// Extends a PCR in each bank that has a digest; digests for other banks are ignored (Part 3, 22.2).
     pub(super) fn extend(&mut self, pcr: u32, digests: &DigestValues) {
         let mut changed = false;
         for digest in digests.iter() {
+            if self.read(digest.alg(), pcr).is_none() {
+                continue;
+            }
             let place = self.bank_mut(digest.alg()).and_then(|b| b.get_mut(pcr as usize));
             if let Some(value) = place {
                 let mut h = Hasher::new(digest.alg());
@@ -246,12 +348,11 @@ impl Pcrs {
     }
 
     /// Leaves in a selection only the PCR that exist (Part 3, 22.4).
-    pub(super) fn filter(selection: &PcrSelectionList) -> PcrSelectionList {
+    pub(super) fn filter(&self, selection: &PcrSelectionList) -> PcrSelectionList {
         let mut filtered = *selection;
         for s in filtered.iter_mut() {
-            if !HashAlg::BANKS.contains(&s.alg) {
-                s.select = [0; PCRS / 8];
-            }
+            let there = self.allocation.bank(s.alg);
+            s.select.iter_mut().zip(there).for_each(|(wanted, there)| *wanted &= there);
         }
         filtered
     }
@@ -268,11 +369,11 @@ impl Pcrs {
     }
 
     fn bank(&self, alg: HashAlg) -> Option<&Bank> {
-        HashAlg::BANKS.iter().zip(&self.banks).find(|(a, _)| **a == alg).map(|(_, bank)| bank)
+        HashAlg::ALL.iter().zip(&self.banks).find(|(a, _)| **a == alg).map(|(_, bank)| bank)
     }
 
     fn bank_mut(&mut self, alg: HashAlg) -> Option<&mut Bank> {
-        HashAlg::BANKS.iter().zip(&mut self.banks).find(|(a, _)| **a == alg).map(|(_, bank)| bank)
+        HashAlg::ALL.iter().zip(&mut self.banks).find(|(a, _)| **a == alg).map(|(_, bank)| bank)
     }
 
     fn for_each(&mut self, mut f: impl FnMut(u32, &mut [u8])) {
@@ -298,15 +399,14 @@ fn set_last(value: &mut [u8], to: u8) {
 
 /// Hashes the same data for each bank: event sequences, PCR_Event and the H-CRTM.
 #[derive(Clone)]
-pub(super) struct HashSequence([Hasher; HashAlg::BANKS.len()]);
-
-impl Default for HashSequence {
-    fn default() -> Self {
-        Self(HashAlg::BANKS.map(Hasher::new))
-    }
-}
+pub(super) struct HashSequence(Vec<Hasher>);
 
 impl HashSequence {
+    /// Begins a hash for each bank that there is.
+    pub(super) fn new(pcrs: &Pcrs) -> Self {
+        Self(pcrs.allocation.banks().map(Hasher::new).collect())
+    }
+
     /// Adds data.
     pub(super) fn update(&mut self, data: &[u8]) {
         self.0.iter_mut().for_each(|h| h.update(data));
@@ -314,24 +414,23 @@ impl HashSequence {
 
     /// Writes the state for [`HashSequence::restore`].
     pub(super) fn save(&self, w: &mut Writer) {
+        w.u8(self.0.len() as u8);
         self.0.iter().for_each(|h| h.save(w));
     }
 
     /// Reads what [`HashSequence::save`] has written.
     pub(super) fn restore(r: &mut Reader<'_>) -> Result<Self, Error> {
-        let mut sequence = Self::default();
-        for (place, alg) in sequence.0.iter_mut().zip(HashAlg::BANKS) {
-            let at = r.clone();
-            *place = Hasher::restore(r)?;
-            if place.alg() != alg {
-                return Err(at.error(ErrorKind::Hash, "event sequence"));
-            }
-        }
-        Ok(sequence)
+        let at = r.clone();
+        let count = r.u8("number of banks")?;
+        let hashers = (0..count).map(|_| Hasher::restore(r)).collect::<Result<Vec<_>, _>>()?;
+        // In the order of the banks, each no more than once.
+        let ordered = hashers.is_sorted_by(|a, b| a.alg() < b.alg());
+        if ordered { Ok(Self(hashers)) } else { Err(at.error(ErrorKind::Hash, "event sequence")) }
     }
 
     /// The digests, one for each bank.
     pub(super) fn finish(self) -> DigestValues {
-        DigestValues::from_slice(&self.0.map(Hasher::finish)).unwrap_or_default()
+        let digests: Vec<Ha> = self.0.into_iter().map(Hasher::finish).collect();
+        DigestValues::from_slice(&digests).unwrap_or_default()
     }
 }

@@ -38,6 +38,7 @@ impl Cancel for Arc<AtomicBool> {
         self.load(Ordering::Relaxed)
     }
 }
+
 /// The storage failed: what was to be kept may not be there after a loss of power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the storage failed")]

@@ -88,6 +88,19 @@ fn rp_hash(alg: HashAlg, code: u32, params: &[u8]) -> Ha {
     hash::digest(alg, &[&rc::SUCCESS.0.to_be_bytes(), &code.to_be_bytes(), params])
 }
 
+/// Adds a command to the digest of what is audited (Part 1, 31.2). TPM2_SetCommandCodeAuditStatus that has chosen
+/// another algorithm begins no digest of it.
+pub(super) fn audit_command(tpm: &mut Tpm, code: u32, cp_hash: &Ha, params: &[u8]) {
+    if cp_hash.alg() != tpm.audit.alg() {
+        return;
+    }
+    // A resume would bring back a digest without this command.
+    tpm.forget_shutdown();
+    if tpm.audit.extend(cp_hash, &rp_hash(cp_hash.alg(), code, params)) {
+        tpm.permanent_changed();
+    }
+}
+
 /// Extends the digest of the audit session, and sees which session is exclusive (Part 1, 31).
 fn audit(tpm: &mut Tpm, code: u32, used: &mut [Used], params: &[u8]) {
     let sessions = &mut tpm.sessions;

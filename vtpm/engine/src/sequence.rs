@@ -79,11 +79,14 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    /// Begins a hash sequence, or an event sequence for `None`.
-    pub(super) fn new(alg: Option<HashAlg>) -> Self {
-        let kind =
-            alg.map_or_else(|| SequenceKind::Event(HashSequence::default()), |a| SequenceKind::Hash(Hasher::new(a)));
-        Self { kind, ticket_safe: None }
+    /// Begins a hash sequence.
+    pub(super) fn new(alg: HashAlg) -> Self {
+        Self { kind: SequenceKind::Hash(Hasher::new(alg)), ticket_safe: None }
+    }
+
+    /// Begins an event sequence.
+    pub(super) fn event(sequence: HashSequence) -> Self {
+        Self { kind: SequenceKind::Event(sequence), ticket_safe: None }
     }
 
     /// Begins an HMAC sequence.

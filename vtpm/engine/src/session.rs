@@ -117,6 +117,8 @@ pub(super) struct Policy {
     pub(super) expires_ms: Option<u64>,
     /// What the NV Index's WRITTEN has to be.
     pub(super) nv_written: Option<bool>,
+    /// Whether physical presence is needed.
+    pub(super) presence: bool,
 }
 
 impl Policy {
@@ -130,6 +132,7 @@ impl Policy {
             pcr_counter: None,
             expires_ms: None,
             nv_written: None,
+            presence: false,
         }
     }
 
@@ -159,6 +162,7 @@ impl Policy {
         optional(w, self.pcr_counter, Writer::u32);
         optional(w, self.expires_ms, Writer::u64);
         optional(w, self.nv_written, |w, b| w.u8(u8::from(b)));
+        w.u8(u8::from(self.presence));
     }
 
     fn restore(r: &mut Reader<'_>) -> Result<Self, Error> {
@@ -189,6 +193,7 @@ impl Policy {
             pcr_counter: optional(r, |r| r.u32("policy"))?,
             expires_ms: optional(r, |r| r.u64("policy"))?,
             nv_written: optional(r, |r| Ok(r.u8("policy")? != 0))?,
+            presence: r.u8("policy")? != 0,
         })
     }
 }

@@ -28,11 +28,13 @@ use alloc::vec::Vec;
 use bulla_tpm_types::{Error, ErrorKind, Handle, Reader, Writer, rh};
 use zeroize::Zeroizing;
 
+use super::audit::{CommandAudit, restore_digest, save_digest};
 use super::context::{read_sized_object, write_object};
 use super::nv::Nv;
 use super::object::{PERSISTENT, SLOTS};
-use super::pcr::HashSequence;
+use super::pcr::{HashSequence, PcrSettings};
 use super::platform::{Clock, Entropy, Storage, StorageError};
+use super::profile::{Profile, VendorString};
 use super::session::Sessions;
 use super::{Mode, SavedState, Shutdown, Tpm};
 
@@ -186,6 +188,53 @@ const PERMANENT: &[Section] = &[
             Ok(())
         },
     },
+    Section {
+        tag: 0x0008,
+        name: "manufacture",
+        version: 1,
+        required: true,
+        save: |tpm, w| {
+            tpm.vendor.save(w);
+            w.u32(tpm.algorithm_set);
+            w.u8(u8::from(tpm.established));
+        },
+        restore: |tpm, _, r| {
+            tpm.vendor = VendorString::restore(r)?;
+            tpm.algorithm_set = r.u32("algorithm set")?;
+            tpm.established = flag(r, "tpmEstablished")?;
+            Ok(())
+        },
+    },
+    Section {
+        tag: 0x0009,
+        name: "command audit",
+        version: 1,
+        required: true,
+        save: |tpm, w| tpm.audit.save(w),
+        restore: |tpm, _, r| {
+            tpm.audit = CommandAudit::restore(r)?;
+            Ok(())
+        },
+    },
+    Section {
+        tag: 0x000a,
+        name: "physical presence",
+        version: 1,
+        required: true,
+        save: |tpm, w| tpm.presence.save(w),
+        restore: |tpm, _, r| tpm.presence.restore(r),
+    },
+    Section {
+        tag: 0x000b,
+        name: "PCR settings",
+        version: 1,
+        required: true,
+        save: |tpm, w| tpm.pcr_settings.save(w),
+        restore: |tpm, _, r| {
+            tpm.pcr_settings = PcrSettings::restore(r)?;
+            Ok(())
+        },
+    },
 ];
 
 /// What a loss of power would end, for a machine that is suspended or moved. In ascending order of tags.
@@ -250,9 +299,8 @@ const VOLATILE: &[Section] = &[
         name: "recovery",
         version: 1,
         required: true,
-        // The whole of it: it goes on with the time.
-        save: |tpm, w| tpm.lockout.save(w),
-        restore: |tpm, _, r| tpm.lockout.restore(r),
+        save: |tpm, w| tpm.lockout.save_volatile(w),
+        restore: |tpm, _, r| tpm.lockout.restore_volatile(r),
     },
     Section {
         tag: 0x0108,
@@ -261,6 +309,17 @@ const VOLATILE: &[Section] = &[
         required: true,
         save: |tpm, w| tpm.nv.save_volatile(w),
         restore: |tpm, _, r| tpm.nv.restore_volatile(r),
+    },
+    Section {
+        tag: 0x0109,
+        name: "audit digest",
+        version: 1,
+        required: true,
+        save: |tpm, w| save_digest(w, tpm.audit.saved_digest()),
+        restore: |tpm, _, r| {
+            tpm.audit.resume(restore_digest(r)?);
+            Ok(())
+        },
     },
 ];
 
@@ -284,7 +343,7 @@ impl Tpm {
     /// # Errors
     /// When `permanent` is not the permanent state of a TPM that this release knows.
     pub fn load(entropy: Box<dyn Entropy>, clock: Box<dyn Clock>, permanent: &[u8]) -> Result<Self, StateError> {
-        let mut tpm = Self::without_seeds(entropy, clock);
+        let mut tpm = Self::without_seeds(&Profile::default(), entropy, clock);
         restore(&mut tpm, PERMANENT_STATE, PERMANENT, permanent)?;
         tpm.changed = false;
         #[cfg(test)]
@@ -507,6 +566,7 @@ fn save_shutdown(tpm: &Tpm, w: &mut Writer) {
             saved.sessions.save(w);
             w.u8(u8::from(saved.hcrtm));
             w.u8(u8::from(saved.locality_three));
+            save_digest(w, saved.audit);
         }
     }
 }
@@ -524,6 +584,7 @@ fn restore_shutdown(tpm: &mut Tpm, _: u8, r: &mut Reader<'_>) -> Result<(), Erro
                 sessions: Sessions::restore(r)?.outside(),
                 hcrtm: flag(r, "hcrtm")?,
                 locality_three: flag(r, "locality of startup")?,
+                audit: restore_digest(r)?,
             })))
         }
         _ => return Err(at.error(ErrorKind::Value, "kind of shutdown")),

@@ -1,11 +1,72 @@
 //! Time, Clock and the reset counters (Part 1, 36).
 
-use bulla_tpm_types::{ClockInfo, Error, Reader, TimeInfo, Writer};
+use bulla_tpm_types::{ClockInfo, Error, ErrorKind, Reader, TimeInfo, Writer};
 
 use super::state::flag;
 
 /// Milliseconds between updates of Clock in NV: TPM_PT_CLOCK_UPDATE. A power of two.
 pub(super) const CLOCK_UPDATE_MS: u64 = 1 << 12;
+
+/// The latest Clock that can be set (Part 3, 29.2).
+const MAX_NEW_CLOCK: u64 = 0xffff_0000_0000_0000;
+
+/// What [`TpmTime::advance`] has added.
+pub(super) struct Passed {
+    /// Milliseconds of the TPM's Time.
+    pub(super) ms: u64,
+    /// Whether Clock has to be stored.
+    pub(super) clock_is_due: bool,
+}
+
+/// TPM_CLOCK_ADJUST (Part 2, 6.7): how many steps of which size, faster when positive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Adjustment(i64);
+
+impl Adjustment {
+    /// From -3 (coarse, slower) to 3 (coarse, faster); `None` for any other number.
+    pub(super) fn from_number(number: i8) -> Option<Self> {
+        let step = match number.unsigned_abs() {
+            0 => 0,
+            1 => Rate::NOMINAL / 30_000,
+            2 => Rate::NOMINAL / 1000,
+            3 => Rate::NOMINAL / 100,
+            _ => return None,
+        };
+        Some(Self(step * i64::from(number.signum())))
+    }
+}
+
+/// How fast Time and Clock go, compared with the platform's clock.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    /// Parts of [`Rate::NOMINAL`].
+    parts: i64,
+    /// What was left over when parts became milliseconds.
+    rest: u64,
+}
+
+impl Default for Rate {
+    fn default() -> Self {
+        Self { parts: Self::NOMINAL, rest: 0 }
+    }
+}
+
+impl Rate {
+    const NOMINAL: i64 = 30_000;
+    /// Part 3, 29.3: no further from nominal than 15 percent.
+    const LIMIT: i64 = Self::NOMINAL * 15 / 100;
+
+    fn adjust(&mut self, by: Adjustment) {
+        self.parts = (self.parts + by.0).clamp(Self::NOMINAL - Self::LIMIT, Self::NOMINAL + Self::LIMIT);
+    }
+
+    fn scale(&mut self, ms: u64) -> u64 {
+        let parts = ms.saturating_mul(self.parts.unsigned_abs()).saturating_add(self.rest);
+        let nominal = Self::NOMINAL.unsigned_abs();
+        self.rest = parts % nominal;
+        parts / nominal
+    }
+}
 
 /// How a TPM2_Startup is classified (Part 1, 12.2.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +89,8 @@ pub(super) struct TpmTime {
     safe_from: Option<u64>,
     /// The state is an older one or a copy: another TPM may have reported a larger Clock.
     diverged: bool,
+    /// What TPM2_ClockRateAdjust has set since power came on.
+    rate: Rate,
 }
 
 impl TpmTime {
@@ -35,24 +98,42 @@ impl TpmTime {
     pub(super) fn power_on(&mut self, now: u64) {
         self.info.time = 0;
         self.last = Some(now);
+        self.rate = Rate::default();
     }
 
-    /// Adds what has passed on the platform's clock. Answers whether Clock has to be stored: it is each time that
-    /// [`CLOCK_UPDATE_MS`] are full, so that no Clock that was ever reported is larger than the one stored with its low
-    /// bits set (Part 1, 36.3).
-    pub(super) fn advance(&mut self, now: u64) -> bool {
+    /// Adds what has passed on the platform's clock. Clock has to be stored each time that [`CLOCK_UPDATE_MS`] are full,
+    /// so that no Clock that was ever reported is larger than the one stored with its low bits set (Part 1, 36.3).
+    pub(super) fn advance(&mut self, now: u64) -> Passed {
         let Some(last) = self.last else {
-            return false;
+            return Passed { ms: 0, clock_is_due: false };
         };
         let before = self.info.clock_info.clock;
-        let passed = now.saturating_sub(last);
+        let passed = self.rate.scale(now.saturating_sub(last));
         self.last = Some(now.max(last));
         self.info.time = self.info.time.saturating_add(passed);
         self.info.clock_info.clock = self.info.clock_info.clock.saturating_add(passed);
         if self.safe_from.is_some_and(|at| self.info.clock_info.clock >= at) {
             self.safe_from = None;
         }
-        before / CLOCK_UPDATE_MS != self.info.clock_info.clock / CLOCK_UPDATE_MS
+        let clock_is_due = before / CLOCK_UPDATE_MS != self.info.clock_info.clock / CLOCK_UPDATE_MS;
+        Passed { ms: passed, clock_is_due }
+    }
+
+    /// TPM2_ClockSet: false for a Clock that is not later than now, or so late that it could run over.
+    pub(super) fn set_clock(&mut self, clock: u64) -> bool {
+        let allowed = clock <= MAX_NEW_CLOCK && clock >= self.info.clock_info.clock;
+        if allowed {
+            self.info.clock_info.clock = clock;
+            if self.safe_from.is_some_and(|at| clock >= at) {
+                self.safe_from = None;
+            }
+        }
+        allowed
+    }
+
+    /// TPM2_ClockRateAdjust, as far as the bounds allow.
+    pub(super) fn adjust(&mut self, by: Adjustment) {
+        self.rate.adjust(by);
     }
 
     /// Writes what survives a loss of power, for [`TpmTime::restore`].
@@ -81,6 +162,8 @@ impl TpmTime {
         w.u64(self.info.time);
         w.u64(self.info.clock_info.clock);
         put_option(w, self.safe_from);
+        w.u64(self.rate.parts.unsigned_abs());
+        w.u64(self.rate.rest);
     }
 
     /// Goes on at `now` from where [`TpmTime::save_volatile`] was asked.
@@ -88,6 +171,11 @@ impl TpmTime {
         self.info.time = r.u64("Time")?;
         self.info.clock_info.clock = r.u64("Clock")?;
         self.safe_from = get_option(r)?;
+        let at = r.clone();
+        let parts = i64::try_from(r.u64("rate of Clock")?).ok();
+        let parts = parts.filter(|p| (p - Rate::NOMINAL).abs() <= Rate::LIMIT);
+        let parts = parts.ok_or_else(|| at.error(ErrorKind::Value, "rate of Clock"))?;
+        self.rate = Rate { parts, rest: r.u64("rest of Clock")? % Rate::NOMINAL.unsigned_abs() };
         self.last = Some(now);
         Ok(())
     }

@@ -11,7 +11,6 @@ use crate::Tpm;
 use crate::crypto::kdfa;
 use crate::dispatch::Call;
 use crate::hierarchy::sees_plain_counters;
-use crate::pcr::Pcrs;
 use crate::secret::INTEGRITY_HASH;
 use crate::selftest::TestSet;
 
@@ -151,6 +150,22 @@ pub(crate) fn get_time(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc>
     tpm.attest(call, &signer, extra_data, attested)
 }
 
+impl Tpm {
+    /// Attests what the endorsement hierarchy has authorized, signed by the second handle's key: GetTime and the audit
+    /// digests.
+    pub(super) fn attest_privately(
+        &mut self,
+        call: &mut Call<'_, '_>,
+        extra_data: Data,
+        scheme: Option<SigScheme>,
+        attested: Attested,
+    ) -> Result<(), Rc> {
+        require_tests(self)?;
+        let signer = self.signer(call, 2, (scheme, 2))?;
+        self.attest(call, &signer, extra_data, attested)
+    }
+}
+
 /// TPM2_Quote (18.4).
 pub(crate) fn quote(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     let (extra_data, scheme, selection) =
@@ -159,7 +174,7 @@ pub(crate) fn quote(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     let signer = tpm.signer(call, 1, (scheme, 2))?;
     // The digest of the PCR is of the algorithm of the signature, so somebody has to sign.
     let hash_alg = signer.scheme.ok_or(rc::SCHEME.parameter(2))?.hash();
-    let pcr_select = Pcrs::filter(&selection);
+    let pcr_select = tpm.pcrs.filter(&selection);
     let pcr_digest = tpm.pcrs.digest(hash_alg, &pcr_select);
     tpm.attest(call, &signer, extra_data, Attested::Quote { pcr_select, pcr_digest })
 }

@@ -1,6 +1,6 @@
 //! GetCapability (Part 3, 30.2).
 
-use bulla_tpm_types::{AlgId, Handle, IMPLEMENTATION_PCR, Rc, Writer, alg, cap, ht, pt_pcr, rc, rh};
+use bulla_tpm_types::{AlgId, Handle, IMPLEMENTATION_PCR, Rc, Writer, alg, cap, ht, pt, pt_pcr, rc, rh};
 
 use super::properties;
 use crate::dispatch::Call;
@@ -58,6 +58,9 @@ const ALGORITHMS: &[(AlgId, u32)] = &[
 /// The octets of the largest TPMS_TAGGED_POLICY (Part 2, 10.8.4).
 const MAX_TAGGED_POLICY: usize = 4 + 2 + 64;
 
+/// PT_GROUP: how many properties a group of TPM_PT has (Part 2, 6.13).
+const PT_GROUP: u32 = 0x100;
+
 /// The permanent handles, in ascending order.
 const PERMANENT: [Handle; 6] = [rh::OWNER, rh::NULL, rh::PW, rh::LOCKOUT, rh::ENDORSEMENT, rh::PLATFORM];
 
@@ -103,10 +106,15 @@ pub(crate) fn get_capability(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(
             out.u32(capability);
             out.put(&selections);
         }
-        cap::TPM_PROPERTIES => list.put(8, properties::all(tpm).filter(|(p, _)| *p >= property), |w, (p, value)| {
-            w.u32(p);
-            w.u32(value);
-        }),
+        // Part 2, 6.13: a list does not go beyond the group that it begins in.
+        cap::TPM_PROPERTIES => {
+            let group = property.max(pt::FIXED) / PT_GROUP;
+            let wanted = |p: u32| p >= property && p / PT_GROUP == group;
+            list.put(8, properties::all(tpm).filter(|(p, _)| wanted(*p)), |w, (p, value)| {
+                w.u32(p);
+                w.u32(value);
+            });
+        }
         cap::PCR_PROPERTIES => {
             let all = (property..=pt_pcr::AUTH).filter_map(|p| Some((p, pcr::with_property(p)?)));
             list.put(8, all, |w, (p, select)| {

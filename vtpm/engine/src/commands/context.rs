@@ -9,6 +9,7 @@ use crate::context::{
     SAVED_OBJECT, SAVED_SEQUENCE, SAVED_ST_CLEAR, read_object, read_session, saved_handle, write_object,
 };
 use crate::dispatch::Call;
+use crate::entity::PLATFORM_PERSISTENT;
 use crate::object::Object;
 use crate::selftest::TestSet;
 use crate::session::Session;
@@ -62,6 +63,9 @@ pub(crate) fn context_load(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(),
     if session && c.hierarchy != rh::NULL {
         return Err(rc::HIERARCHY.parameter(1));
     }
+    if !tpm.hierarchies.is_enabled(c.hierarchy) {
+        return Err(rc::HIERARCHY.parameter(1));
+    }
     let plain = tpm.unwrap_context(c.sequence, c.saved_handle, c.hierarchy, c.blob).map_err(|e| e.parameter(1))?;
     let loaded = if session {
         tpm.sessions.check_return(c.saved_handle, c.sequence).map_err(|e| e.parameter(1))?;
@@ -110,9 +114,6 @@ pub(crate) fn flush_context(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<()
     };
     if flushed { Ok(()) } else { Err(rc::HANDLE.parameter(1)) }
 }
-
-/// The first persistent handle that is the platform's (Part 1, 37.2.3).
-const PLATFORM_PERSISTENT: Handle = Handle(0x8180_0000);
 
 /// TPM2_EvictControl (28.5).
 pub(crate) fn evict_control(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {

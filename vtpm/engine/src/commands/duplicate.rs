@@ -19,7 +19,6 @@ use crate::Tpm;
 use crate::create;
 use crate::crypto::{AES_BLOCK, Direction, aes_cfb};
 use crate::dispatch::Call;
-use crate::drbg::Drbg;
 use crate::object::{Key, Private};
 use crate::protect::{Iv, Sensitive, put_sensitive, sensitive_type};
 use crate::secret::AuthValue;
@@ -66,17 +65,10 @@ impl Tpm {
     }
 }
 
-/// Takes the outer wrapper off: the seed's errors are of parameter `seed`, the wrapper's of parameter `blob`.
-fn unwrap_outer(
-    random: &mut Drbg,
-    key: &Key,
-    name: &Name,
-    (blob, blob_number): (&[u8], usize),
-    (seed, seed_number): (&[u8], usize),
-) -> Result<Zeroizing<Vec<u8>>, Rc> {
-    let seed = sharing::open(random, key, Purpose::Duplicate, seed).map_err(|e| e.parameter(seed_number))?;
-    let protector = credential_protector(key, &seed).ok_or(rc::TYPE.handle(1))?;
-    protector.unwrap(name, Iv::Zero, blob).map_err(|e| e.parameter(blob_number))
+/// Takes the outer wrapper off; the wrapper's errors are of a parameter of this number.
+fn unwrap_outer(key: &Key, name: &Name, seed: &[u8], blob: &[u8], number: usize) -> Result<Zeroizing<Vec<u8>>, Rc> {
+    let protector = credential_protector(key, seed).ok_or(rc::TYPE.handle(1))?;
+    protector.unwrap(name, Iv::Zero, blob).map_err(|e| e.parameter(number))
 }
 
 /// Puts the inner wrapper around a TPM2B_SENSITIVE: encryption of its digest and of itself, with an IV of zeros, for
@@ -174,7 +166,11 @@ pub(crate) fn rewrap(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     } else {
         let key = tpm.objects.key(old_parent).map_err(|_| rc::TYPE.handle(1))?;
         credential_protector(key, &[]).ok_or(rc::TYPE.handle(1))?;
-        unwrap_outer(&mut tpm.random, key, &name, (blob, 1), (seed, 3))?
+        {
+            // Whatever is wrong with the seed is its value (Part 3, 13.2).
+            let opened = sharing::open(&mut tpm.random, key, Purpose::Duplicate, seed);
+            unwrap_outer(key, &name, &opened.map_err(|_| rc::VALUE.parameter(3))?, blob, 1)?
+        }
     };
     tpm.check_new_parent(new_parent)?;
     let (blob, seed) = tpm.wrap_outer(new_parent, &name, &inner)?;
@@ -223,7 +219,10 @@ pub(crate) fn import(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     let name = public.name();
     let outer = match seed {
         [] => Zeroizing::new(blob.to_vec()),
-        seed => unwrap_outer(&mut tpm.random, parent, &name, (blob, 3), (seed, 4))?,
+        seed => {
+            let opened = sharing::open(&mut tpm.random, parent, Purpose::Duplicate, seed);
+            unwrap_outer(parent, &name, &opened.map_err(|e| e.parameter(4))?, blob, 3)?
+        }
     };
     let plain = match inner_key {
         [] => outer,
@@ -239,8 +238,16 @@ pub(crate) fn import(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
 
 /// The sensitive area of an imported object, which is checked as if it were loaded.
 fn sensitive(public: &Public, plain: &[u8]) -> Result<(AuthValue, Private), Rc> {
-    let sensitive =
-        Reader::new(plain).sized("TPM2B_SENSITIVE", Sensitive::unmarshal).map_err(|e| e.rc().parameter(3))?;
+    let mut r = Reader::new(plain);
+    // Nothing tells how long a blob without wrappers is but its own size.
+    let size = r.u16("TPM2B_SENSITIVE").map_err(|e| e.rc().parameter(3))?;
+    if usize::from(size) != r.remaining() {
+        return Err(rc::SIZE.parameter(3));
+    }
+    let sensitive = Sensitive::unmarshal(&mut r).map_err(|e| e.rc().parameter(3))?;
+    if !r.is_empty() {
+        return Err(rc::SIZE.parameter(3));
+    }
     create::check_public(public).map_err(|e| e.parameter(2))?;
     let private = sensitive.private(&public.kind, public.name_alg).map_err(|e| e.parameter(3))?;
     if is_bound(public, &private) { Ok((sensitive.auth, private)) } else { Err(rc::BINDING.parameter(2)) }

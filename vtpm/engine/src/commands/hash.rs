@@ -65,8 +65,9 @@ pub(crate) fn hash(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
 /// TPM2_HashSequenceStart (17.4).
 pub(crate) fn hash_sequence_start(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     let (auth, alg) = call.params(|p| Ok((p.tpm2b(MAX_AUTH, "auth")?, p.with(HashAlg::unmarshal_or_null)?)))?;
-    tpm.require(alg.map_or(TestSet::BANKS, TestSet::hash))?;
-    let sequence = Kind::Sequence(Sequence::new(alg));
+    tpm.require(alg.map_or(tpm.bank_tests(), TestSet::hash))?;
+    let sequence = alg.map_or_else(|| Sequence::event(HashSequence::new(&tpm.pcrs)), Sequence::new);
+    let sequence = Kind::Sequence(sequence);
     let handle = tpm.objects.insert(Object { kind: sequence, auth: AuthValue::new(auth) })?;
     call.answer_handle(handle);
     Ok(())

@@ -5,7 +5,6 @@ use alloc::boxed::Box;
 use bulla_tpm_types::{Error, ErrorKind, Rc, Reader, StartupType, rc};
 
 use crate::dispatch::Call;
-use crate::selftest::TestSet;
 use crate::time::StartupKind;
 use crate::{Mode, SavedState, Shutdown, Tpm};
 
@@ -29,15 +28,20 @@ pub(crate) fn startup(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> 
         return Err(rc::LOCALITY);
     }
     let locality_three = call.locality == 3;
-    tpm.require(TestSet::BANKS | tpm.nv.tests())?;
+    tpm.require(tpm.bank_tests() | tpm.nv.tests())?;
 
     let orderly = tpm.shutdown.is_some();
     let startup = match (kind, tpm.shutdown.take()) {
         (StartupType::State, Some(Shutdown::State(saved)))
-            if saved.hcrtm == tpm.hcrtm && saved.locality_three == locality_three =>
+            if saved.hcrtm == tpm.hcrtm && saved.locality_three != locality_three =>
         {
+            tpm.shutdown = Some(Shutdown::State(saved));
+            return Err(rc::LOCALITY);
+        }
+        (StartupType::State, Some(Shutdown::State(saved))) if saved.hcrtm == tpm.hcrtm => {
             tpm.pcrs.startup_state(&saved.pcrs);
             tpm.sessions = saved.sessions;
+            tpm.audit.resume(saved.audit);
             StartupKind::Resume
         }
         // Nothing to resume, or another root of trust than the state was saved under.
@@ -48,6 +52,7 @@ pub(crate) fn startup(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> 
         (StartupType::Clear, Some(Shutdown::State(saved))) => {
             tpm.pcrs.startup_restart(&saved.pcrs);
             tpm.sessions = saved.sessions;
+            tpm.audit.resume(saved.audit);
             tpm.epochs.restart(&mut tpm.random);
             StartupKind::Restart
         }
@@ -55,13 +60,14 @@ pub(crate) fn startup(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> 
     };
     if startup != StartupKind::Resume {
         tpm.pcrs.startup_clear(tpm.hcrtm, call.locality);
-        tpm.hierarchies.clear_platform_auth();
     }
     if startup == StartupKind::Reset {
-        tpm.hierarchies.reset(&mut tpm.random);
+        tpm.audit.forget_digest();
         tpm.epochs.reset(&mut tpm.random);
     }
     tpm.nv.startup(startup, orderly);
+    tpm.hierarchies.startup(startup, &mut tpm.random);
+    tpm.lockout.startup(orderly);
     tpm.time.startup(startup, orderly);
     tpm.locality_three = locality_three;
     tpm.orderly = orderly;
@@ -73,7 +79,12 @@ pub(crate) fn startup(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> 
 /// TPM2_Shutdown (9.4).
 pub(crate) fn shutdown(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     let kind = call.params(|p| p.with(startup_type))?;
+    // What is saved would not be that of the banks after the next _TPM_Init (9.4.1).
+    if kind == StartupType::State && tpm.pcr_settings.allocation != *tpm.pcrs.allocation() {
+        return Err(rc::TYPE.parameter(1));
+    }
     tpm.nv.store();
+    tpm.lockout.shutdown();
     tpm.shutdown = Some(match kind {
         StartupType::Clear => Shutdown::Clear,
         StartupType::State => Shutdown::State(Box::new(SavedState {
@@ -81,6 +92,7 @@ pub(crate) fn shutdown(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc>
             sessions: tpm.sessions.outside(),
             hcrtm: tpm.hcrtm,
             locality_three: tpm.locality_three,
+            audit: tpm.audit.saved_digest(),
         })),
     });
     tpm.permanent_changed();

@@ -4,8 +4,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bulla_tpm_types::{
-    Data, Derive, Digest, Error, Handle, HashAlg, Label, Marshal, Name, ObjectAttributes as A, PcrSelectionList, Public, PublicKind,
-    Rc, Reader, SensitiveCreate, Symmetric, Unmarshal, Writer, rc, rh,
+    Data, Derive, Digest, Error, Handle, HashAlg, Label, Marshal, Name, ObjectAttributes as A, PcrSelectionList,
+    Public, PublicKind, Rc, Reader, SensitiveCreate, Symmetric, Unmarshal, Writer, rc, rh,
 };
 use zeroize::Zeroizing;
 
@@ -250,6 +250,9 @@ pub(crate) fn load_external(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<()
         })?;
         Ok((sensitive, p.with(public)?, p.with(hierarchy)?))
     })?;
+    if !tpm.hierarchies.is_enabled(hierarchy) {
+        return Err(rc::HIERARCHY.parameter(3));
+    }
     tpm.objects.has_room()?;
     tpm.require(TestSet::of(&public) | public.name_alg.map_or(TestSet::default(), TestSet::hash) | TestSet::ECDSA)?;
     if sensitive.is_some() {

@@ -8,7 +8,6 @@ use bulla_tpm_types::{
 
 use crate::Tpm;
 use crate::dispatch::Call;
-use crate::pcr::Pcrs;
 use crate::selftest::TestSet;
 use crate::session::{AuthNeed, Fixed, Session, SessionKind};
 use crate::table;
@@ -77,7 +76,7 @@ pub(crate) fn policy_or(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc
 pub(crate) fn policy_pcr(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     let (wanted, selection) = call.params(|p| Ok((p.get::<Digest>()?, p.get::<PcrSelectionList>()?)))?;
     let alg = session(tpm, call, 1)?.hash;
-    let selection = Pcrs::filter(&selection);
+    let selection = tpm.pcrs.filter(&selection);
     let current = tpm.pcrs.digest(alg, &selection);
     let counter = tpm.pcrs.update_counter();
     let session = session(tpm, call, 1)?;

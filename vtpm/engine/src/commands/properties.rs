@@ -7,7 +7,6 @@ use super::capability::MAX_CAP_BUFFER;
 use crate::context::{MAX_OBJECT_CONTEXT, MAX_SESSION_CONTEXT};
 use crate::dispatch::{MAX_COMMAND_SIZE, MAX_RESPONSE_SIZE};
 use crate::ecc::CURVES;
-use crate::lockout::{LOCKOUT_RECOVERY_SECONDS, MAX_TRIES, RECOVERY_SECONDS};
 use crate::nv::{MAX_INDEX_SIZE, MAX_ORDERLY_COUNT};
 use crate::object::{PERSISTENT, SLOTS};
 use crate::secret::INTEGRITY_HASH;
@@ -35,11 +34,11 @@ const fn text(s: [u8; 4]) -> u32 {
 
 /// TPMA_PERMANENT.tpmGeneratedEPS (Part 2, 8.6).
 const TPM_GENERATED_EPS: u32 = 1 << 10;
+/// TPMA_PERMANENT.disableClear.
+const DISABLE_CLEAR: u32 = 1 << 8;
 /// TPMA_PERMANENT.inLockout.
 const IN_LOCKOUT: u32 = 1 << 9;
-/// TPMA_STARTUP_CLEAR.phEnable, shEnable and ehEnable (Part 2, 8.7).
-const HIERARCHIES_ENABLED: u32 = 0b0111;
-/// TPMA_STARTUP_CLEAR.orderly.
+/// TPMA_STARTUP_CLEAR.orderly (Part 2, 8.7).
 const ORDERLY: u32 = 1 << 31;
 
 /// The properties with their values, in ascending order.
@@ -51,9 +50,16 @@ pub(super) fn all(tpm: &Tpm) -> impl Iterator<Item = (u32, u32)> + use<> {
     let auth_set = [(rh::OWNER, 1), (rh::ENDORSEMENT, 1 << 1), (rh::LOCKOUT, 1 << 2)];
     let is_set = |h| tpm.hierarchies.auth(h).is_some_and(|a| !a.as_bytes().is_empty());
     let auth_set = auth_set.into_iter().filter(|(h, _)| is_set(*h)).fold(0, |bits, (_, bit)| bits | bit);
-    let permanent = TPM_GENERATED_EPS | auth_set | if tpm.lockout.is_locked_out() { IN_LOCKOUT } else { 0 };
-    let startup_clear =
-        if tpm.mode == Mode::Operational { HIERARCHIES_ENABLED } else { 0 } | if tpm.orderly { ORDERLY } else { 0 };
+    let lockout = tpm.lockout.parameters();
+    let permanent = TPM_GENERATED_EPS
+        | auth_set
+        | if tpm.hierarchies.disable_clear { DISABLE_CLEAR } else { 0 }
+        | if tpm.lockout.is_locked_out() { IN_LOCKOUT } else { 0 };
+    let enables = [(rh::PLATFORM, 1), (rh::OWNER, 1 << 1), (rh::ENDORSEMENT, 1 << 2), (rh::PLATFORM_NV, 1 << 3)];
+    let enabled =
+        enables.into_iter().filter(|(h, _)| tpm.hierarchies.is_enabled(*h)).fold(0, |bits, (_, bit)| bits | bit);
+    let startup_clear = if tpm.mode == Mode::Operational { enabled } else { 0 } | if tpm.orderly { ORDERLY } else { 0 };
+    let vendor = tpm.vendor.properties();
     let fixed = [
         (pt::FAMILY_INDICATOR, text(*b"2.0\0")),
         (pt::LEVEL, 0),
@@ -61,10 +67,10 @@ pub(super) fn all(tpm: &Tpm) -> impl Iterator<Item = (u32, u32)> + use<> {
         (pt::DAY_OF_YEAR, DAY_OF_YEAR),
         (pt::YEAR, YEAR),
         (pt::MANUFACTURER, text(*b"BULA")),
-        (pt::VENDOR_STRING_1, text(*b"bull")),
-        (pt::VENDOR_STRING_2, text(*b"a vT")),
-        (pt::VENDOR_STRING_3, text(*b"PM\0\0")),
-        (pt::VENDOR_STRING_4, 0),
+        (pt::VENDOR_STRING_1, vendor[0]),
+        (pt::VENDOR_STRING_2, vendor[1]),
+        (pt::VENDOR_STRING_3, vendor[2]),
+        (pt::VENDOR_STRING_4, vendor[3]),
         (pt::VENDOR_TPM_TYPE, 1),
         (pt::FIRMWARE_VERSION_1, (FIRMWARE_VERSION >> 32) as u32),
         (pt::FIRMWARE_VERSION_2, FIRMWARE_VERSION as u32),
@@ -116,12 +122,15 @@ pub(super) fn all(tpm: &Tpm) -> impl Iterator<Item = (u32, u32)> + use<> {
         (pt::HR_PERSISTENT_AVAIL, (PERSISTENT - persistent) as u32),
         (pt::NV_COUNTERS, tpm.nv.counters() as u32),
         (pt::NV_COUNTERS_AVAIL, tpm.nv.counters_available() as u32),
-        (pt::ALGORITHM_SET, 0),
+        (pt::ALGORITHM_SET, tpm.algorithm_set),
         (pt::LOADED_CURVES, CURVES.len() as u32),
         (pt::LOCKOUT_COUNTER, tpm.lockout.failed_tries()),
-        (pt::MAX_AUTH_FAIL, MAX_TRIES),
-        (pt::LOCKOUT_INTERVAL, RECOVERY_SECONDS),
-        (pt::LOCKOUT_RECOVERY, LOCKOUT_RECOVERY_SECONDS),
+        (pt::MAX_AUTH_FAIL, lockout.max_tries),
+        (pt::LOCKOUT_INTERVAL, lockout.recovery_seconds),
+        (pt::LOCKOUT_RECOVERY, lockout.lockout_recovery_seconds),
+        (pt::NV_WRITE_RECOVERY, 0),
+        (pt::AUDIT_COUNTER_0, (tpm.audit.counter() >> 32) as u32),
+        (pt::AUDIT_COUNTER_1, tpm.audit.counter() as u32),
     ];
     fixed.into_iter().chain(variable)
 }

@@ -81,7 +81,7 @@ fn banks_are_sha1_sha256_and_sha384_whole() {
     let bytes = run(&mut tpm, &command::get_capability_pcrs());
     let banks = response::parse_capability_pcrs(&bytes).expect("banks");
     let sizes: Vec<_> = banks.iter().map(|b| (b.alg.size(), b.iter().count())).collect();
-    assert_eq!(sizes, [(20, 24), (32, 24), (48, 24)]);
+    assert_eq!(sizes, [(20, 24), (32, 24), (48, 24), (64, 0)]);
     assert_eq!(code(&mut tpm, &command::get_capability(cap::PCRS, 1, 1)), rc::VALUE.parameter(2));
 }
 
@@ -112,7 +112,7 @@ fn properties_say_what_this_tpm_is() {
     assert_eq!(property(&mut tpm, pt::MANUFACTURER).1.to_be_bytes(), *b"BULA");
     assert_eq!(property(&mut tpm, pt::PCR_COUNT).1, 24);
     assert_eq!(property(&mut tpm, pt::HR_TRANSIENT_AVAIL).1, 8);
-    assert_eq!(property(&mut tpm, pt::STARTUP_CLEAR).1, 0x8000_0007);
+    assert_eq!(property(&mut tpm, pt::STARTUP_CLEAR).1, 0x8000_000f);
 }
 
 #[test]
@@ -132,8 +132,13 @@ fn pcr_properties_are_the_profiles() {
 fn unknown_capabilities_are_refused() {
     let mut tpm = started();
     assert_eq!(code(&mut tpm, &command::get_capability(0x77, 0, 1)), rc::VALUE.parameter(1));
-    assert_eq!(list(&mut tpm, cap::PP_COMMANDS, 0, 9, 4), (false, vec![]));
-    assert_eq!(list(&mut tpm, cap::AUDIT_COMMANDS, 0, 9, 4), (false, vec![]));
+    assert_eq!(list(&mut tpm, cap::PP_COMMANDS, 0, 9, 4), (false, vec![cc::PP_COMMANDS.to_be_bytes().to_vec()]));
+    let always = cc::SET_COMMAND_CODE_AUDIT_STATUS.to_be_bytes().to_vec();
+    assert_eq!(list(&mut tpm, cap::AUDIT_COMMANDS, 0, 9, 4), (false, vec![always]));
+    assert_eq!(list(&mut tpm, cap::AUDIT_COMMANDS, 0x141, 9, 4), (false, vec![]));
+    for kind in [0, 0x8000_0000] {
+        assert_eq!(code(&mut tpm, &command::get_capability(cap::AUTH_POLICIES, kind, 9)), rc::VALUE.parameter(2));
+    }
     // A handle type's list ends at the type's end.
     assert_eq!(list(&mut tpm, cap::HANDLES, Handle(0x00ff_ffff).0, 9, 4), (false, vec![]));
 }

@@ -315,7 +315,7 @@ fn a_duplicate_is_rewrapped_by_who_can_open_it() {
         (rewrap(other, ak, &blob, &object_name, &seed), rc::TYPE.handle(2)),
         (rewrap(root, rh::NULL, &blob, &object_name, &seed), rc::INTEGRITY.parameter(1)),
         (rewrap(other, rh::NULL, &blob, &Name::EMPTY, &seed), rc::INTEGRITY.parameter(1)),
-        (rewrap(other, rh::NULL, &blob, &object_name, &seed[..9]), rc::INSUFFICIENT.parameter(3)),
+        (rewrap(other, rh::NULL, &blob, &object_name, &seed[..9]), rc::VALUE.parameter(3)),
         (rewrap(rh::NULL, root, &[5; 1024], &object_name, &[]), rc::VALUE.parameter(1)),
     ] {
         assert_eq!(code(&mut tpm, &cmd), want);
@@ -353,7 +353,7 @@ fn an_imported_object_is_checked() {
     assert_eq!(ask(&public(0x40, unique), &sensitive(0x25, b"", &[1; 32], b"data")), rc::TYPE.parameter(3));
     assert_eq!(ask(&public(0x40, unique), &sensitive(8, &[1; 33], &[1; 32], b"data")), rc::SIZE.parameter(3));
     assert_eq!(ask(&public(0x40, unique), &sensitive(8, b"", &[1; 31], b"data")), rc::KEY_SIZE.parameter(3));
-    assert_eq!(ask(&public(0x40, unique), &good[..good.len() - 1]), rc::INSUFFICIENT.parameter(3));
+    assert_eq!(ask(&public(0x40, unique), &good[..good.len() - 1]), rc::SIZE.parameter(3));
     let ak = load_ak(&mut tpm, rh::OWNER).handle;
     let blob = import(ak, &[], &public(0x40, unique), &good, &[], Symmetric::Null);
     assert_eq!(code(&mut tpm, &blob), rc::TYPE.handle(1));

@@ -128,6 +128,7 @@ fn every_command_needs_its_sessions_and_refuses_trailing_bytes() {
     let mut tpm = started();
     let sequence = response::parse_handle(&run(&mut tpm, &command::hash_sequence_start(None))).expect("a sequence");
     let policy = super::sessions::start_plain(&mut tpm, 1);
+    let hmac = super::sessions::start_plain(&mut tpm, 0);
     let index = super::nv::public(NvKind::Ordinary, super::nv::open());
     assert_eq!(super::nv::define(&mut tpm, &index), rc::SUCCESS);
     for spec in COMMANDS {
@@ -138,6 +139,7 @@ fn every_command_needs_its_sessions_and_refuses_trailing_bytes() {
                 HandleKind::Pcr | HandleKind::PcrOrNull => Handle(16),
                 HandleKind::Object | HandleKind::Context => sequence,
                 HandleKind::Hierarchy
+                | HandleKind::BaseHierarchy
                 | HandleKind::HierarchyAuth
                 | HandleKind::Provision
                 | HandleKind::Entity
@@ -148,6 +150,7 @@ fn every_command_needs_its_sessions_and_refuses_trailing_bytes() {
                 HandleKind::Platform => rh::PLATFORM,
                 HandleKind::NvIndex => super::nv::INDEX,
                 HandleKind::Policy => policy,
+                HandleKind::Hmac => hmac,
             })
             .collect();
         let auths = spec.handles.iter().filter(|h| h.auth != Auth::None).count();
@@ -210,7 +213,7 @@ fn parameters() {
     assert_eq!(code(&mut tpm, &unhex("8001 00000013 0000017e 00000001 000b 02 0000")), rc::VALUE.parameter(1));
 }
 
-fn keyed(noda: bool, auth: &[u8], tpm: &mut Tpm) -> Handle {
+pub(super) fn keyed(noda: bool, auth: &[u8], tpm: &mut Tpm) -> Handle {
     let mut public = templates::ak_p256();
     if !noda {
         public.attributes = public.attributes.without(A::NO_DA);
@@ -227,7 +230,7 @@ fn keyed(noda: bool, auth: &[u8], tpm: &mut Tpm) -> Handle {
     response::parse_create_primary(&run(tpm, &cmd)).expect("a key").handle
 }
 
-fn quote_with(key: Handle, password: &[u8]) -> Vec<u8> {
+pub(super) fn quote_with(key: Handle, password: &[u8]) -> Vec<u8> {
     let session = AuthCommand::password(password).expect("fits");
     Builder::with_sessions(cc::QUOTE, &[key], &[session])
         .params(|w| {

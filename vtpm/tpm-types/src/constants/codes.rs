@@ -273,6 +273,7 @@ pub mod rc {
     pub const HASH: Rc = Rc(FMT1 + 0x03);
     pub const VALUE: Rc = Rc(FMT1 + 0x04);
     pub const HIERARCHY: Rc = Rc(FMT1 + 0x05);
+    pub const PP: Rc = Rc(FMT1 + 0x10);
     pub const KEY_SIZE: Rc = Rc(FMT1 + 0x07);
     pub const MODE: Rc = Rc(FMT1 + 0x09);
     pub const TYPE: Rc = Rc(FMT1 + 0x0a);

@@ -84,6 +84,9 @@ pub mod pt {
     pub const MAX_AUTH_FAIL: u32 = 0x20f;
     pub const LOCKOUT_INTERVAL: u32 = 0x210;
     pub const LOCKOUT_RECOVERY: u32 = 0x211;
+    pub const NV_WRITE_RECOVERY: u32 = 0x212;
+    pub const AUDIT_COUNTER_0: u32 = 0x213;
+    pub const AUDIT_COUNTER_1: u32 = 0x214;
 }
 
 /// TPM_PT_PCR_* values (Part 2, 6.14).
