@@ -12,6 +12,7 @@ mod control;
 mod data;
 mod info;
 mod inherited;
+mod keep;
 mod listen;
 mod log;
 mod machine;
@@ -34,16 +35,19 @@ use thiserror::Error;
 
 pub use inherited::Inherited;
 pub use listen::ListenError;
-pub use options::{Control, Flags, Localities, Log as LogOptions, Options, PathOrFd, Server, Source};
+pub use options::{
+    Control, Flags, KeyOption, Localities, Log as LogOptions, Migration, Options, PathOrFd, Seccomp, Server, Source,
+    TpmState,
+};
 pub use suboptions::OptionError;
 
 use data::Manners;
 use listen::Endpoint;
 use log::{EVENTS, Log};
-use machine::Machine;
 use shared::{End, Shared, Watch};
 
-use crate::platform;
+use crate::engine::StateError;
+use crate::state::{KeyError, OpenError};
 
 /// Why the program could not serve, or no longer.
 #[derive(Debug, Error)]
@@ -62,6 +66,23 @@ pub enum SocketError {
         what: &'static str,
         /// The system's reason.
         source: io::Error,
+    },
+    /// A state that was to be gone on from is none.
+    #[error("the TPM's state: {0}")]
+    State(StateError),
+    /// The state could not be gone on from.
+    #[error("the TPM's state: {0}")]
+    Resume(String),
+    /// The state's folder could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A key could not be read.
+    #[error("{option}: {source}")]
+    Key {
+        /// Which.
+        option: &'static str,
+        /// Why not.
+        source: KeyError,
     },
     /// TPM2_Startup, which the program was to execute, failed.
     #[error("TPM2_Startup: {0}")]
@@ -86,6 +107,8 @@ impl SocketError {
         match self {
             Self::NoChannel => Exit::Usage,
             Self::Listen(_) | Self::File { .. } | Self::Channel { .. } => Exit::Socket,
+            Self::Open(error) => error.exit(),
+            Self::State(_) | Self::Resume(_) | Self::Key { .. } => Exit::State,
             Self::Startup(_) | Self::Bug => Exit::Engine,
         }
     }
@@ -106,6 +129,12 @@ impl Drop for PidFile {
 /// See [`SocketError`].
 pub fn run(options: &Options, mut inherited: Inherited) -> Result<(), SocketError> {
     let file = |what| move |source| SocketError::File { what, source };
+    if options.print_capabilities {
+        return print(&keep::capabilities());
+    }
+    if options.print_states {
+        return print(&keep::states(options, &mut inherited)?);
+    }
     let log = Log::open(&options.log, &mut inherited).map_err(file("--log"))?;
     let server = match (&options.server, options.port, options.fd) {
         (Some(server), ..) => Some(server.clone()),
@@ -133,9 +162,9 @@ pub fn run(options: &Options, mut inherited: Inherited) -> Result<(), SocketErro
         terminate: options.terminate || matches!(data, Some(Endpoint::Connected(_))),
     };
 
-    let mut machine = Machine::new(platform::manufacture(), options.locality, options.flags.auto_shutdown);
+    let mut machine = keep::machine(options, &mut inherited)?;
     if options.flags.powered {
-        machine.power_on();
+        machine.power_on().map_err(|error| SocketError::Resume(error.to_string()))?;
     }
     if let Some(kind) = options.flags.startup {
         machine.startup(kind).map_err(SocketError::Startup)?;
@@ -174,6 +203,10 @@ pub fn run(options: &Options, mut inherited: Inherited) -> Result<(), SocketErro
         End::Failed(channel, source) => Err(SocketError::Channel { channel, source }),
         End::Bug => Err(SocketError::Bug),
     }
+}
+
+fn print(value: &serde_json::Value) -> Result<(), SocketError> {
+    writeln!(io::stdout(), "{value}").map_err(|source| SocketError::File { what: "standard output", source })
 }
 
 fn write_pid(target: Option<&PathOrFd>, inherited: &mut Inherited) -> io::Result<Option<PidFile>> {

@@ -30,6 +30,7 @@
 //! [`Tpm::set_storage`]: crate::engine::Tpm::set_storage
 
 mod anchor;
+pub mod blob;
 mod key;
 mod slot;
 #[cfg(test)]

@@ -15,9 +15,15 @@ pub(super) enum Code {
     /// TPM_BAD_ORDINAL.
     #[error("no such request, or not while the TPM is in this state")]
     BadOrdinal = 0x0a,
+    /// TPM_KEYNOTFOUND.
+    #[error("the key for it is not here")]
+    KeyNotFound = 0x0d,
     /// TPM_IOERROR.
-    #[error("there is a data channel already")]
+    #[error("there is a data channel already, or the state's lock cannot be had")]
     Io = 0x1f,
+    /// TPM_DECRYPT_ERROR.
+    #[error("it does not open with the key")]
+    DecryptError = 0x21,
     /// TPM_BAD_LOCALITY.
     #[error("not from or to this locality")]
     BadLocality = 0x3d,

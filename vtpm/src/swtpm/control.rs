@@ -15,6 +15,7 @@ use super::code::Code;
 use super::info;
 use super::listen::{Endpoint, wait, write_all};
 use super::log::{COMMANDS, EVENTS};
+use super::machine::{Blob, Refused};
 use super::request::{self, Request};
 use super::shared::{End, Shared};
 use crate::engine::MAX_COMMAND_SIZE;
@@ -26,6 +27,11 @@ const CHUNK: usize = 4096;
 
 /// PTM_CAP_*: every request there is, and the command channel's prefix (bit 15).
 const CAPABILITIES: u32 = 0x1_ffff;
+
+/// PTM_STATE_FLAG_DECRYPTED.
+const STATE_DECRYPTED: u32 = 1;
+/// PTM_STATE_FLAG_ENCRYPTED.
+const STATE_ENCRYPTED: u32 = 2;
 
 /// What becomes of the conversation after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,14 +142,17 @@ fn answer(shared: &Shared, request: Request<'_>, given: Option<OwnedFd>) -> Resu
     match request {
         // These three are answered while a command runs.
         Request::GetCapability => out.u32(CAPABILITIES),
-        Request::GetConfig => out.u32(0),
+        Request::GetConfig => out.u32(shared.config),
         Request::Cancel => {
             if !shared.power.load(Ordering::Acquire) {
                 return Err(Code::BadOrdinal);
             }
             shared.cancel.store(true, Ordering::Relaxed);
         }
-        Request::Init { .. } => shared.machine().power_on(),
+        // A volatile state is good for one power-on whether or not the flag says that it be deleted.
+        Request::Init { flags: _ } => {
+            shared.machine().power_on().map_err(|error| refused(shared, &error))?;
+        }
         Request::Stop => shared.machine().power_off(),
         Request::Shutdown => {
             shared.machine().power_off();
@@ -155,11 +164,28 @@ fn answer(shared: &Shared, request: Request<'_>, given: Option<OwnedFd>) -> Resu
         Request::HashStart => shared.running()?.hash_start(),
         Request::HashData(data) => shared.running()?.hash_data(data),
         Request::HashEnd => shared.running()?.hash_end(),
-        Request::StoreVolatile | Request::GetBlob { .. } => {
-            drop(shared.running()?);
-            return Err(Code::Fail);
+        Request::StoreVolatile => shared.running()?.suspend().map_err(|error| refused(shared, &error))?,
+        Request::GetBlob { flags, kind, offset } => {
+            let machine = shared.running()?;
+            let blob = Blob::from_number(kind).ok_or(Code::Fail)?;
+            let plain = flags & STATE_DECRYPTED != 0;
+            let (bytes, encrypted) = machine.state(blob, plain).map_err(|error| refused(shared, &error))?;
+            let rest = usize::try_from(offset).ok().and_then(|from| bytes.get(from..)).unwrap_or_default();
+            out.u32(if encrypted { STATE_ENCRYPTED } else { 0 });
+            // How much there is, and how much of it follows.
+            out.u32(rest.len() as u32);
+            out.u32(rest.len() as u32);
+            out.0.extend_from_slice(rest);
         }
-        Request::SetBlob { .. } => return Err(Code::Fail),
+        Request::SetBlob { flags, kind, blob } => {
+            let mut machine = shared.machine();
+            if machine.is_running() {
+                return Err(Code::BadOrdinal);
+            }
+            let kind = Blob::from_number(kind).ok_or(Code::BadParameter)?;
+            let encrypted = flags & STATE_ENCRYPTED != 0;
+            machine.set_state(kind, blob, encrypted).map_err(|error| refused(shared, &error))?;
+        }
         Request::SetDataFd => {
             let fd = given.ok_or(Code::BadParameter)?;
             shared.data.give(fd).map_err(|_| Code::Io)?;
@@ -183,9 +209,27 @@ fn answer(shared: &Shared, request: Request<'_>, given: Option<OwnedFd>) -> Resu
             out.0.extend_from_slice(rest);
             out.0.push(0);
         }
-        Request::LockStorage { .. } => {}
+        Request::LockStorage { retries: _ } => match shared.machine().lock() {
+            Ok(true) => {}
+            Ok(false) => {
+                shared
+                    .log
+                    .line(EVENTS, format_args!("another process has stored the TPM's state since it was unlocked"));
+                return Err(Code::Fail);
+            }
+            Err(error) => {
+                shared.log.line(EVENTS, format_args!("{error}"));
+                return Err(Code::Fail);
+            }
+        },
     }
     Ok((out.0, then))
+}
+
+/// Logs why a state was refused.
+fn refused(shared: &Shared, error: &Refused) -> Code {
+    shared.log.line(EVENTS, format_args!("control channel: {error}"));
+    error.code()
 }
 
 /// A response that begins with success.

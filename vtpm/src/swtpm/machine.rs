@@ -1,15 +1,21 @@
 //! The TPM as swtpm's clients see it: with power that comes and goes, a current locality and the bit of the
 //! dynamic root of trust.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bulla_tpm_types::{Rc, StartupType, cc, command, rc, response, st};
 use bulla_vtpm_client::Locality;
+use thiserror::Error;
+use zeroize::Zeroizing;
 
 use super::code::Code;
-use super::options::Localities;
-use crate::engine::Tpm;
+use super::options::{Localities, Options};
+use crate::engine::{MAX_STATE_SIZE, StateError, Tpm};
+use crate::platform;
+use crate::state::blob::{self, BlobError};
+use crate::state::{KeySource, OpenError, Store, StoreError};
 
 /// The vendor command that sets the locality of the commands after it, when it is allowed.
 const SET_LOCALITY: u32 = 0x2000_1000;
@@ -32,6 +38,77 @@ pub(super) struct Machine {
     established: bool,
     /// The command executed last, as far as it has a code.
     last: Option<u32>,
+    /// Where the TPM goes on when it next gets power, if that is not to be a new start.
+    suspended: Option<Zeroizing<Vec<u8>>>,
+    /// Where the state is kept, if it is.
+    store: Option<Store>,
+    /// What encrypts states that leave, and opens those that come.
+    keys: Keys,
+    release_lock: bool,
+}
+
+/// The keys for states on their way.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    /// `--key`, which also protects the state's file.
+    pub(super) file: Option<KeySource>,
+    /// `--migration-key`.
+    pub(super) migration: Option<KeySource>,
+}
+
+/// The states that swtpm's protocol tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blob {
+    /// What survives a loss of power.
+    Permanent = 1,
+    /// What does not.
+    Volatile = 2,
+    /// What TPM 1.2 saves at TPM_SaveState. A TPM 2.0 has it in its permanent state, so this is empty.
+    Save = 3,
+}
+
+impl Blob {
+    /// The state with this number, PTM_BLOB_TYPE_*.
+    pub(super) const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Permanent),
+            2 => Some(Self::Volatile),
+            3 => Some(Self::Save),
+            _ => None,
+        }
+    }
+}
+
+/// Why a state was not taken.
+#[derive(Debug, Error)]
+pub(super) enum Refused {
+    /// It is none of this TPM.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// It is of a kind that a TPM 2.0 does not have.
+    #[error("a savestate blob that is not empty: that is TPM 1.2's")]
+    Save,
+    /// It is encrypted, and not so that it could be opened; or could not be encrypted.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// It could not be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its lock could not be given away.
+    #[error("unlock the state: {0}")]
+    Unlock(io::Error),
+}
+
+impl Refused {
+    /// The code that says so.
+    pub(super) const fn code(&self) -> Code {
+        match self {
+            Self::State(_) | Self::Save => Code::BadParameter,
+            Self::Blob(BlobError::NoKey) => Code::KeyNotFound,
+            Self::Blob(_) => Code::DecryptError,
+            Self::Store(_) | Self::Unlock(_) => Code::Fail,
+        }
+    }
 }
 
 /// A command's response and how it goes onto the wire.
@@ -44,8 +121,8 @@ pub(super) struct Answer {
 }
 
 impl Machine {
-    /// A machine whose TPM is off.
-    pub(super) fn new(mut tpm: Tpm, localities: Localities, auto_shutdown: bool) -> Self {
+    /// A machine whose TPM is off, in memory only.
+    pub(super) fn new(mut tpm: Tpm, options: &Options, keys: Keys) -> Self {
         let cancel = Arc::new(AtomicBool::new(false));
         tpm.set_cancel(Box::new(Arc::clone(&cancel)));
         Self {
@@ -53,11 +130,27 @@ impl Machine {
             power: Arc::default(),
             cancel,
             locality: Locality::ZERO,
-            localities,
-            auto_shutdown,
+            localities: options.locality,
+            auto_shutdown: options.flags.auto_shutdown,
             established: false,
             last: None,
+            suspended: None,
+            store: None,
+            keys,
+            release_lock: options.migration.release_lock,
         }
+    }
+
+    /// The same with a state that lasts, and perhaps where its TPM was suspended.
+    pub(super) fn with_store(mut self, store: Store, volatile: Option<Zeroizing<Vec<u8>>>) -> Self {
+        self.store = Some(store);
+        self.suspended = volatile;
+        self
+    }
+
+    /// PTM_CONFIG_FLAG_FILE_KEY and PTM_CONFIG_FLAG_MIGRATION_KEY.
+    pub(super) const fn config(&self) -> u32 {
+        self.keys.file.is_some() as u32 | (self.keys.migration.is_some() as u32) << 1
     }
 
     /// The flag that makes a running command end with TPM_RC_CANCELED.
@@ -75,21 +168,29 @@ impl Machine {
         self.power.load(Ordering::Acquire)
     }
 
-    /// _TPM_Init: power comes on, or goes and comes on again.
-    pub(super) fn power_on(&mut self) {
+    /// Power comes on, or goes and comes on again: _TPM_Init, unless the TPM was suspended. Then it goes on from there, once.
+    pub(super) fn power_on(&mut self) -> Result<(), Refused> {
         self.power_off();
-        self.tpm.init();
         self.established = false;
         self.last = None;
+        match self.suspended.take() {
+            Some(volatile) => {
+                self.tpm.restore_volatile(&volatile)?;
+                self.forget_suspended()?;
+            }
+            None => self.tpm.init(),
+        }
         self.power.store(true, Ordering::Release);
+        Ok(())
     }
 
-    /// Power goes, after a TPM2_Shutdown if the client has left that out and it is not forbidden.
+    /// Power goes, after a TPM2_Shutdown if the client has left that out and it is not forbidden. A TPM that was suspended goes
+    /// as it is.
     pub(super) fn power_off(&mut self) {
         if !self.is_running() {
             return;
         }
-        if self.auto_shutdown && self.last != Some(cc::SHUTDOWN) {
+        if self.auto_shutdown && self.last != Some(cc::SHUTDOWN) && self.suspended.is_none() {
             self.cancel.store(false, Ordering::Relaxed);
             let state = self.tpm.execute(0, &command::shutdown(StartupType::State));
             if response::parse_empty(&state).is_err() {
@@ -98,6 +199,88 @@ impl Machine {
             }
         }
         self.power.store(false, Ordering::Release);
+    }
+
+    /// Remembers where the TPM stands. That is good for the next power-on, if no command comes before it: the state
+    /// would be one that the TPM has left.
+    pub(super) fn suspend(&mut self) -> Result<(), Refused> {
+        let volatile = self.tpm.volatile();
+        if let Some(store) = &self.store {
+            store.suspend(&self.tpm.permanent(), &volatile)?;
+        }
+        self.suspended = Some(volatile);
+        Ok(())
+    }
+
+    /// What was suspended has gone on: it must not be gone on from again.
+    fn forget_suspended(&mut self) -> Result<(), StoreError> {
+        self.suspended = None;
+        self.store.as_ref().map_or(Ok(()), |store| store.store(&self.tpm.permanent()))
+    }
+
+    /// The bytes of a state, and whether they are encrypted with the key of the state's file. `plain`: they had better not be.
+    ///
+    /// With a migration key they are encrypted with that in any case, which is not told: whoever takes the bytes to another
+    /// process need not know.
+    pub(super) fn state(&self, blob: Blob, plain: bool) -> Result<(Zeroizing<Vec<u8>>, bool), Refused> {
+        let state = match blob {
+            Blob::Permanent => self.tpm.permanent(),
+            Blob::Volatile => self.tpm.volatile(),
+            Blob::Save => {
+                // The last of the three to be fetched when a machine leaves.
+                if let Some(store) = self.store.as_ref().filter(|_| self.release_lock) {
+                    store.unlock().map_err(Refused::Unlock)?;
+                }
+                return Ok((Zeroizing::default(), false));
+            }
+        };
+        match (&self.keys.migration, &self.keys.file) {
+            (Some(key), _) => Ok((blob::seal(key, blob as u8, &state)?, false)),
+            (None, Some(key)) if !plain => Ok((blob::seal(key, blob as u8, &state)?, true)),
+            _ => Ok((state, false)),
+        }
+    }
+
+    /// Becomes the TPM whose state this is; a volatile state is for the next power-on. For a TPM that is off. An empty state changes
+    /// nothing. `encrypted`: with the key of the state's file.
+    pub(super) fn set_state(&mut self, blob: Blob, bytes: &[u8], encrypted: bool) -> Result<(), Refused> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let opened = if blob::is_sealed(bytes) {
+            let key = if encrypted { &self.keys.file } else { &self.keys.migration };
+            Some(blob::open(key.as_ref().ok_or(BlobError::NoKey)?, blob as u8, bytes)?)
+        } else if encrypted {
+            return Err(BlobError::NoKey.into());
+        } else {
+            None
+        };
+        let state = opened.as_ref().map_or(bytes, |opened| opened.as_slice());
+        match blob {
+            Blob::Permanent => {
+                let mut tpm = platform::load(state)?;
+                tpm.set_cancel(Box::new(Arc::clone(&self.cancel)));
+                if let Some(store) = &self.store {
+                    store.store(state)?;
+                    tpm.set_storage(Box::new(store.clone()));
+                }
+                self.tpm = tpm;
+                self.suspended = None;
+            }
+            Blob::Volatile => {
+                if state.len() > MAX_STATE_SIZE {
+                    return Err(StateError::TooLong(state.len()).into());
+                }
+                self.suspended = Some(Zeroizing::new(state.to_vec()));
+            }
+            Blob::Save => return Err(Refused::Save),
+        }
+        Ok(())
+    }
+
+    /// Takes the state's lock back; `false` if another process has stored in it since.
+    pub(super) fn lock(&self) -> Result<bool, OpenError> {
+        self.store.as_ref().map_or(Ok(true), Store::lock)
     }
 
     /// TPM2_Startup on the program's own account. Answers its response code.
@@ -130,6 +313,9 @@ impl Machine {
         }
         let Some(code) = code else { return error(rc::INSUFFICIENT) };
         self.last = Some(code);
+        if self.suspended.is_some() && self.forget_suspended().is_err() {
+            return error(rc::FAILURE);
+        }
         if code == SET_LOCALITY {
             return error(self.set_locality_in_band(command).err().unwrap_or(rc::SUCCESS));
         }
@@ -173,6 +359,8 @@ impl Machine {
     /// _TPM_Hash_Start.
     pub(super) fn hash_start(&mut self) {
         self.established = true;
+        // A store that does not take this does not take what the TPM stores, either.
+        let _ = self.forget_suspended();
         self.tpm.hash_start();
     }
 

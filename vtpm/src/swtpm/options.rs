@@ -8,6 +8,7 @@ use bulla_tpm_types::StartupType;
 use clap::Args;
 
 use super::suboptions::{Kind, Known, OptionError, Suboptions};
+use crate::state::KeyFormat;
 
 /// A TPM 2.0 on sockets: what `swtpm socket --tpm2` is.
 #[derive(Args, Clone, Debug)]
@@ -39,6 +40,27 @@ pub struct Options {
     /// file=P|fd=N[,level=N][,prefix=TEXT][,truncate]; file=- is silent
     #[arg(long, value_name = "OPTIONS", value_parser = log, default_value = "")]
     pub log: Log,
+    /// Where the TPM's state is kept: dir=D | backend-uri=dir://D; [mode=M][,lock]. $TPM_PATH unless given; without either, in memory
+    #[arg(long, value_name = "OPTIONS", value_parser = tpm_state)]
+    pub tpmstate: Option<TpmState>,
+    /// Key of the state: file=P|fd=N[,format=hex|binary] | pwdfile=P|pwdfd=N; [mode=aes-cbc|aes-256-cbc][,kdf=K][,remove]
+    #[arg(long, value_name = "OPTIONS", value_parser = key)]
+    pub key: Option<KeyOption>,
+    /// Key of states that leave over the control channel; options as of --key
+    #[arg(long, value_name = "OPTIONS", value_parser = key)]
+    pub migration_key: Option<KeyOption>,
+    /// release-lock-outgoing: another process may have the state once its last blob has been fetched
+    #[arg(long, value_name = "OPTIONS", value_parser = migration, default_value = "")]
+    pub migration: Migration,
+    /// action=none|log|kill: what happens to this process if it makes a system call that it has no need for
+    #[arg(long, value_name = "OPTIONS", value_parser = seccomp, default_value = "action=kill")]
+    pub seccomp: Seccomp,
+    /// Print, as JSON, which of swtpm's abilities this program has
+    #[arg(long)]
+    pub print_capabilities: bool,
+    /// Print, as JSON, which states are stored where --tpmstate says
+    #[arg(long)]
+    pub print_states: bool,
     /// file=P|fd=N: where the process id is written
     #[arg(long, value_name = "OPTIONS", value_parser = pid)]
     pub pid: Option<PathOrFd>,
@@ -125,6 +147,44 @@ pub struct Log {
     pub prefix: String,
     /// Whether a file that exists is emptied.
     pub truncate: bool,
+}
+
+/// `--tpmstate`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TpmState {
+    /// The state's folder.
+    pub dir: PathBuf,
+    /// File mode bits of the state's file.
+    pub mode: Option<u32>,
+}
+
+/// `--key` and `--migration-key`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyOption {
+    /// Where the key or passphrase is.
+    pub place: PathOrFd,
+    /// How the key is written; `None`: it is a passphrase.
+    pub format: Option<KeyFormat>,
+    /// Whether its file is removed once it was read.
+    pub remove: bool,
+}
+
+/// `--migration`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// Whether fetching the last blob gives the state's lock away.
+    pub release_lock: bool,
+}
+
+/// `--seccomp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seccomp {
+    /// Nothing is filtered.
+    None,
+    /// The kernel logs what is not allowed.
+    Log,
+    /// What is not allowed ends the process.
+    Kill,
 }
 
 const SERVER: Known = &[
@@ -272,6 +332,100 @@ fn pid(text: &str) -> Result<PathOrFd, OptionError> {
     path_or_fd(&options)?.ok_or(OptionError::Missing("`file` or `fd`"))
 }
 
+/// Where swtpm takes the state's folder from when none is given.
+pub(super) const PATH_VARIABLE: &str = "TPM_PATH";
+
+fn tpm_state(text: &str) -> Result<TpmState, OptionError> {
+    const KNOWN: Known = &[
+        ("dir", Kind::Value),
+        ("backend-uri", Kind::Value),
+        ("mode", Kind::Value),
+        ("lock", Kind::Switch),
+        ("backup", Kind::Switch),
+        ("fsync", Kind::Switch),
+    ];
+    let options = Suboptions::parse(text, KNOWN)?;
+    options.at_most_one(&["dir", "backend-uri"])?;
+    // A state of ours is always locked, always durable, and always two states, one of them the one before.
+    for key in ["lock", "backup", "fsync"] {
+        options.switch(key)?;
+    }
+    let from_uri = |uri: &str| match uri.split_once("://") {
+        Some(("dir", dir)) => Ok(PathBuf::from(dir)),
+        Some(("file", _)) => Err("a state is a folder here: use dir://".to_owned()),
+        _ => Err("not dir://FOLDER".to_owned()),
+    };
+    let dir = match options.text("dir") {
+        Some(dir) => PathBuf::from(dir),
+        None => options.with("backend-uri", from_uri)?.ok_or(OptionError::Missing("`dir` or `backend-uri`"))?,
+    };
+    Ok(TpmState { dir, mode: options.mode("mode")? })
+}
+
+fn key(text: &str) -> Result<KeyOption, OptionError> {
+    const KNOWN: Known = &[
+        ("file", Kind::Value),
+        ("fd", Kind::Value),
+        ("pwdfile", Kind::Value),
+        ("pwdfd", Kind::Value),
+        ("format", Kind::Value),
+        ("mode", Kind::Value),
+        ("kdf", Kind::Value),
+        ("remove", Kind::Switch),
+    ];
+    let options = Suboptions::parse(text, KNOWN)?;
+    for (n, one) in KNOWN.iter().take(4).enumerate() {
+        for other in KNOWN.iter().take(4).skip(n + 1) {
+            options.at_most_one(&[one.0, other.0])?;
+        }
+    }
+    // They name ciphers of swtpm's; ours is XChaCha20-Poly1305 in any case, and Argon2id.
+    options.with("mode", one_of(&["aes-cbc", "aes-256-cbc"]))?;
+    options.with("kdf", one_of(&["sha512", "pbkdf2"]))?;
+    let format = options.with("format", |text| match text {
+        "hex" => Ok(KeyFormat::Hex),
+        "binary" => Ok(KeyFormat::Binary),
+        _ => Err("neither `hex` nor `binary`".to_owned()),
+    })?;
+    let (place, format) = if let Some(path) = options.text("pwdfile") {
+        (PathOrFd::Path(path.into()), None)
+    } else if let Some(fd) = descriptor(&options, "pwdfd")? {
+        (PathOrFd::Fd(fd), None)
+    } else if let Some(path) = options.text("file") {
+        (PathOrFd::Path(path.into()), Some(format.unwrap_or(KeyFormat::Hex)))
+    } else {
+        let fd = descriptor(&options, "fd")?.ok_or(OptionError::Missing("`file`, `fd`, `pwdfile` or `pwdfd`"))?;
+        (PathOrFd::Fd(fd), Some(format.unwrap_or(KeyFormat::Hex)))
+    };
+    Ok(KeyOption { place, format, remove: options.switch("remove")? })
+}
+
+fn one_of(words: &'static [&'static str]) -> impl Fn(&str) -> Result<(), String> {
+    move |text| if words.contains(&text) { Ok(()) } else { Err(format!("not one of {}", words.join(", "))) }
+}
+
+fn migration(text: &str) -> Result<Migration, OptionError> {
+    const KNOWN: Known = &[("incoming", Kind::Switch), ("release-lock-outgoing", Kind::Switch)];
+    let options = Suboptions::parse(text, KNOWN)?;
+    if options.switch("incoming")? {
+        return Err(OptionError::Unsupported(
+            "`incoming` is not supported yet: start this process when the other has released the state",
+        ));
+    }
+    Ok(Migration { release_lock: options.switch("release-lock-outgoing")? })
+}
+
+fn seccomp(text: &str) -> Result<Seccomp, OptionError> {
+    let options = Suboptions::parse(text, &[("action", Kind::Value)])?;
+    let action = options.with("action", |text| match text {
+        "none" => Ok(Seccomp::None),
+        "log" => Ok(Seccomp::Log),
+        "kill" => Ok(Seccomp::Kill),
+        _ => Err("not `none`, `log` or `kill`".to_owned()),
+    })?;
+    action.ok_or(OptionError::Missing("`action`"))
+}
+
 /// `file` or `fd`. Any descriptor will do, standard error included.
 fn path_or_fd(options: &Suboptions) -> Result<Option<PathOrFd>, OptionError> {
     Ok(match options.text("file") {
@@ -302,6 +456,8 @@ impl Options {
             self.ctrl.as_ref().and_then(|control| of_source(&control.source)),
             self.log.target.as_ref().and_then(of_target),
             self.pid.as_ref().and_then(of_target),
+            self.key.as_ref().and_then(|key| of_target(&key.place)),
+            self.migration_key.as_ref().and_then(|key| of_target(&key.place)),
             self.fd,
         ]
         .into_iter()

@@ -34,6 +34,8 @@ pub(super) struct Shared {
     pub(super) cancel: Arc<AtomicBool>,
     /// Whether the TPM has power.
     pub(super) power: Arc<AtomicBool>,
+    /// What the control channel tells of keys.
+    pub(super) config: u32,
     /// The descriptor that the control channel gave to the data channel.
     pub(super) data: Handover,
     /// The log.
@@ -46,6 +48,7 @@ impl Shared {
         Ok(Arc::new(Self {
             cancel: machine.cancel_flag(),
             power: machine.power_flag(),
+            config: machine.config(),
             machine: Mutex::new(machine),
             data: Handover::new()?,
             log,
