@@ -166,11 +166,9 @@ pub(crate) fn rewrap(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     } else {
         let key = tpm.objects.key(old_parent).map_err(|_| rc::TYPE.handle(1))?;
         credential_protector(key, &[]).ok_or(rc::TYPE.handle(1))?;
-        {
-            // Whatever is wrong with the seed is its value (Part 3, 13.2).
-            let opened = sharing::open(&mut tpm.random, key, Purpose::Duplicate, seed);
-            unwrap_outer(key, &name, &opened.map_err(|_| rc::VALUE.parameter(3))?, blob, 1)?
-        }
+        // Whatever is wrong with the seed is its value (Part 3, 13.2).
+        let opened = sharing::open(&mut tpm.random, key, Purpose::Duplicate, seed);
+        unwrap_outer(key, &name, &opened.map_err(|_| rc::VALUE.parameter(3))?, blob, 1)?
     };
     tpm.check_new_parent(new_parent)?;
     let (blob, seed) = tpm.wrap_outer(new_parent, &name, &inner)?;
