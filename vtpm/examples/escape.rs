@@ -3,8 +3,11 @@
 //! Not part of the product. `tests/sandbox.rs` starts it with a socket as standard input, and watches it
 //! die. What it tries is what code injected into a vTPM would try: raw system calls.
 
+use std::fs::File;
 use std::hint::black_box;
 use std::io::{Read as _, Write as _};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -36,6 +39,9 @@ fn calls() -> Vec<Call> {
         ("dup", libc::SYS_dup, [0; 6]),
         ("close", libc::SYS_close, [0; 6]),
         ("ioctl", libc::SYS_ioctl, [2, 0x5412, path, 0, 0, 0]),
+        ("pread64", libc::SYS_pread64, [2, path, 0, 0, 0, 0]),
+        ("pwrite64", libc::SYS_pwrite64, [2, path, 1, 0, 0, 0]),
+        ("fdatasync", libc::SYS_fdatasync, [2, 0, 0, 0, 0, 0]),
         ("prctl", libc::SYS_prctl, [4, 1, 0, 0, 0, 0]),
         ("seccomp", libc::SYS_seccomp, [0; 6]),
         ("prlimit64", libc::SYS_prlimit64, [0; 6]),
@@ -61,16 +67,67 @@ fn calls() -> Vec<Call> {
     ]
 }
 
+/// What must not pass on the files of a state: the first is only a lock, the second is written.
+fn on_files(kept: &[i32]) -> Vec<Call> {
+    let fd = |index: usize| kept.get(index).map_or(usize::MAX, |fd| *fd as usize);
+    let path = PATH.as_ptr() as usize;
+    vec![
+        ("pwrite64 to the lock", libc::SYS_pwrite64, [fd(0), path, 1, 0, 0, 0]),
+        ("pread64 of the lock", libc::SYS_pread64, [fd(0), path, 0, 0, 0, 0]),
+        ("read the file", libc::SYS_read, [fd(1), path, 0, 0, 0, 0]),
+        ("write the file", libc::SYS_write, [fd(1), path, 1, 0, 0, 0]),
+        ("truncate the file", libc::SYS_ftruncate, [fd(1), 0, 0, 0, 0, 0]),
+        ("unlock", libc::SYS_flock, [fd(0), 8, 0, 0, 0, 0]),
+        ("map the file", libc::SYS_mmap, [0, 4096, RW, libc::MAP_SHARED as usize, fd(1), 0]),
+        ("close the file", libc::SYS_close, [fd(1), 0, 0, 0, 0, 0]),
+    ]
+}
+
+fn open(path: String) -> std::io::Result<File> {
+    File::options().read(true).write(true).open(path)
+}
+
+/// What a store does, and a file beyond its limit.
+fn store(file: &File) -> ExitCode {
+    let mut back = [0; 5];
+    let done = file
+        .write_all_at(b"state", 100)
+        .and_then(|()| file.sync_data())
+        .and_then(|()| file.read_exact_at(&mut back, 100));
+    if done.is_err() || back != *b"state" {
+        return ExitCode::FAILURE;
+    }
+    // Ends by SIGXFSZ.
+    let _ = file.write_all_at(b"!", sandbox::STATE_FILE);
+    ExitCode::SUCCESS
+}
+
 fn main() -> ExitCode {
     let wanted = std::env::args().nth(1).unwrap_or_default();
+    if wanted == "list files" {
+        for (name, ..) in on_files(&[]) {
+            println!("{name}");
+        }
+        return ExitCode::SUCCESS;
+    }
     if wanted == "list" {
         for (name, ..) in calls() {
             println!("{name}");
         }
         return ExitCode::SUCCESS;
     }
-    // SAFETY: sandbox rule 1: a single thread that has opened nothing.
-    let mut socket = match unsafe { sandbox::enter(0, None) } {
+    // A vTPM with a state that lasts: files to keep, the second of which may be written.
+    let files: Vec<File> = match std::env::args().skip(2).map(open).collect() {
+        Ok(files) => files,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    let kept: Vec<i32> = files.iter().map(AsRawFd::as_raw_fd).collect();
+    let written = kept.get(1..).unwrap_or_default();
+    // SAFETY: sandbox rule 1: a single thread that has opened nothing else.
+    let mut socket = match unsafe { sandbox::enter(0, None, &kept, written) } {
         Ok(socket) => socket,
         Err(error) => {
             eprintln!("{error}");
@@ -84,12 +141,18 @@ fn main() -> ExitCode {
     if wanted == "behave" {
         return behave(&mut socket);
     }
+    if let Some(file) = files.get(1)
+        && wanted == "store"
+    {
+        return store(file);
+    }
     if wanted == "hoard" {
         // Ends at the address-space limit, by the allocator's abort.
         black_box(vec![1_u8; 1 << 30]);
         return ExitCode::SUCCESS;
     }
-    let Some((_, number, [a, b, c, d, e, f])) = calls().into_iter().find(|c| c.0 == wanted) else {
+    let on_files = on_files(&kept);
+    let Some((_, number, [a, b, c, d, e, f])) = calls().into_iter().chain(on_files).find(|c| c.0 == wanted) else {
         return ExitCode::from(2);
     };
     // SAFETY: sandbox rule 2, but for the pointers, which lead to constants or nowhere: the kernel checks

@@ -2,12 +2,15 @@
 //!
 //! # Unsafe rules
 //!
-//! 1. This program opens nothing and starts no thread before it enters the sandbox.
+//! 1. Before it enters the sandbox this program starts no thread and opens nothing but the files of a state, whose
+//!    descriptors it has the sandbox keep. (Files that it opened, read and closed before are not there any more.)
 
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd as _, RawFd};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bulla_vtpm::info::{self, Named, Properties};
+use bulla_vtpm::state::{self, FileAnchor, KeyFormat, KeySource};
 use bulla_vtpm::{platform, sandbox, server, swtpm};
 use bulla_vtpm_client::Exit;
 use clap::{Parser, Subcommand};
@@ -19,7 +22,8 @@ use clap::{Parser, Subcommand};
 ///
 ///     bulla-vtpm info
 ///
-/// The TPM lives in memory and is manufactured anew, with new seeds, each time: its keys end with the process.
+/// Without a place to keep its state the TPM lives in memory and is manufactured anew, with new seeds, each time: its keys
+/// end with the process.
 #[derive(Parser)]
 #[command(version, after_long_help = EXIT_CODES)]
 struct Arguments {
@@ -31,8 +35,8 @@ struct Arguments {
 enum Command {
     /// Serve a monitor on a socket that it opened (for monitors, not for people)
     ///
-    /// Before it reads the first byte the process gives up everything but this socket, standard error, memory, randomness
-    /// and the time; an attempt at any other system call kills it. It ends when the monitor closes the socket. The
+    /// Before it reads the first byte the process gives up everything but this socket, standard error, memory, randomness,
+    /// the time and the open files of its state, if it has one; an attempt at any other system call kills it. It ends when the monitor closes the socket. The
     /// protocol is in the documentation of the crate bulla-vtpm-client.
     Serve {
         /// The socket: a connected Unix stream socket, by its file descriptor
@@ -41,6 +45,8 @@ enum Command {
         /// Be killed when the thread that started this process ends, which must be one of process PID
         #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
         parent: Option<i32>,
+        #[command(flatten)]
+        state: StateArguments,
     },
     /// Be a TPM on sockets, as `swtpm socket --tpm2` is and with its options: for QEMU, libvirt and the TPM software stack
     Socket(Box<swtpm::Options>),
@@ -52,6 +58,23 @@ enum Command {
     },
 }
 
+/// Where a TPM's state is kept, and how.
+#[derive(clap::Args)]
+struct StateArguments {
+    /// Keep the TPM's state in this folder, which is made if it is not there
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Key that the state is encrypted with: a file of 64 hexadecimal digits. Without it: a file beside the state
+    #[arg(long, value_name = "FILE", requires = "state")]
+    state_key: Option<PathBuf>,
+    /// File on other storage that remembers which state was the last one, so that an older one is refused
+    #[arg(long, value_name = "FILE", requires = "state")]
+    state_anchor: Option<PathBuf>,
+    /// Go on from a state that is older than the anchor remembers; the TPM then shows it
+    #[arg(long, requires = "state_anchor")]
+    accept_rollback: bool,
+}
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  the monitor closed the socket; or info was printed
@@ -60,21 +83,26 @@ Exit codes:
   4  the monitor sent what is not a frame
   5  the socket, or standard output, failed
   6  the TPM failed
+  7  the TPM's state could not be opened: no such key, another key, damaged, no access
+  8  another process has the TPM's state
+  9  the TPM's state was rolled back
 A process killed by SIGSYS tried to leave its sandbox: please report it.";
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Serve { fd, parent } => serve(fd, parent),
-        Command::Socket(options) => socket(&options),
+        Command::Serve { fd, parent, state } => serve(fd, parent, &state),
+        Command::Socket(options) => return socket(&options).unwrap_or_else(give_up),
         Command::Info { json } => print_info(json),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err((exit, reason)) => {
-            eprintln!("bulla-vtpm: {reason}");
-            exit_code(exit)
-        }
+        Err(failure) => give_up(failure),
     }
+}
+
+fn give_up((exit, reason): Failure) -> ExitCode {
+    eprintln!("bulla-vtpm: {reason}");
+    exit_code(exit)
 }
 
 /// How to end, and why in words.
@@ -88,17 +116,52 @@ fn exit_code(exit: Exit) -> ExitCode {
     exit.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-fn serve(fd: RawFd, parent: Option<i32>) -> Result<(), Failure> {
+/// A state that is open, and all descriptors that it has.
+struct OpenState {
+    opened: state::Opened,
+    descriptors: Vec<RawFd>,
+}
+
+impl StateArguments {
+    fn open(&self) -> Result<Option<OpenState>, Failure> {
+        let Some(dir) = &self.state else { return Ok(None) };
+        let mut options = state::Options { accept_rollback: self.accept_rollback, ..state::Options::default() };
+        if let Some(file) = &self.state_key {
+            options.key = KeySource::from_file(file, KeyFormat::Hex).map_err(failure(Exit::State))?;
+        }
+        let mut descriptors = Vec::new();
+        if let Some(file) = &self.state_anchor {
+            let cannot = |error| (Exit::State, format!("cannot open the anchor {}: {error}", file.display()));
+            let anchor = FileAnchor::open(file).map_err(cannot)?;
+            descriptors.push(anchor.file().as_raw_fd());
+            options.anchor = Some(Box::new(anchor));
+        }
+        let opened = state::open(dir, options).map_err(|error| (error.exit(), error.to_string()))?;
+        let store = opened.store();
+        descriptors.push(store.descriptor());
+        // Never closed: the lock ends with the process, and close(2) is not for a sandbox.
+        std::mem::forget(store);
+        Ok(Some(OpenState { opened, descriptors }))
+    }
+}
+
+fn serve(fd: RawFd, parent: Option<i32>, state: &StateArguments) -> Result<(), Failure> {
+    let state = state.open()?;
+    let files = state.as_ref().map(|state| state.descriptors.as_slice()).unwrap_or_default();
     // SAFETY: rule 1.
-    let mut socket = unsafe { sandbox::enter(fd, parent) }.map_err(failure(Exit::Sandbox))?;
-    let mut tpm = platform::manufacture();
+    let mut socket = unsafe { sandbox::enter(fd, parent, files, files) }.map_err(failure(Exit::Sandbox))?;
+    let mut tpm = match state {
+        // A machine of this monitor's is not suspended, so the volatile part has no meaning.
+        Some(state) => platform::start(state.opened).map_err(failure(Exit::State))?.tpm,
+        None => platform::manufacture(),
+    };
     server::serve(&mut tpm, &mut socket).map_err(|error| (error.exit(), error.to_string()))
 }
 
-fn socket(options: &swtpm::Options) -> Result<(), Failure> {
+fn socket(options: &swtpm::Options) -> Result<ExitCode, Failure> {
     // SAFETY: the unsafe rule 1 of this file is `adopt`'s.
     let inherited = unsafe { swtpm::Inherited::adopt(options.descriptors()) }.map_err(failure(Exit::Usage))?;
-    swtpm::run(options, inherited).map_err(|error| (error.exit(), error.to_string()))
+    swtpm::run(options, inherited).map(ExitCode::from).map_err(|error| (error.exit(), error.to_string()))
 }
 
 fn print_info(json: bool) -> Result<(), Failure> {

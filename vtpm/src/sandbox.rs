@@ -2,18 +2,20 @@
 //!
 //! A vTPM holds keys and parses what a guest sends. Should a guest ever run code of its own in here, this
 //! is what it finds: one socket to the monitor that the guest talks to anyway, a standard error to write
-//! to, memory, randomness, the time. No file, no name to open one by, no other process, no network, no
-//! new program, no memory that is both written and run.
+//! to, memory, randomness, the time; and, if the TPM has a state that lasts, the files of it that were opened before, to read
+//! and write at places in them. No other file, no name to open one by, no other process, no network, no new program, no
+//! memory that is both written and run.
 //!
 //! # Unsafe rules
 //!
 //! 1. [`enter`] closes file descriptors that it does not own. Its caller owns none but the standard
-//!    three and the socket, in this thread or any other.
+//!    three, the socket and those that it asks to keep, in this thread or any other.
 //! 2. A system call that takes only integers cannot break memory safety by its arguments; what it does
 //!    to the process is covered by rule 1.
 
 #![expect(unsafe_code, reason = "file descriptors by number, as the process was given them")]
 
+mod channels;
 mod filter;
 
 use std::io::{self, Read, Write};
@@ -24,11 +26,16 @@ use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 use thiserror::Error;
 
+pub use channels::{Breach, enter_all};
+
 /// Most address space in bytes: several times what the engine uses, so that a leak or an
 /// absurd allocation ends this process and not the host's patience.
 pub const ADDRESS_SPACE: u64 = 64 << 20;
 /// Most bytes that last words may add to a log file behind standard error.
 pub const LAST_WORDS: u64 = 64 << 10;
+
+/// Most bytes that a file of the state may have.
+pub const STATE_FILE: u64 = crate::state::FILE_SIZE;
 
 /// Why the sandbox was not entered. The process must end: it is half confined.
 #[derive(Debug, Error)]
@@ -82,36 +89,39 @@ impl Write for Socket {
 }
 
 /// Confines this process for the rest of its life and returns its socket, `fd`. With `parent`, a process id,
-/// the process is killed when the thread that started it ends.
+/// the process is killed when the thread that started it ends. The descriptors in `kept` stay open; those in `written`, which
+/// are regular files among them, can be read and written at offsets, and flushed.
 ///
 /// In this order: checks that `fd` is a socket; asks for the parent's death signal; closes all other
-/// descriptors but standard error; gives up gaining privileges, being read or traced by processes of the same user,
-/// core dumps, new descriptors and files that grow; bounds the address space; filters its system calls.
+/// descriptors but standard error and `kept`; gives up gaining privileges, being read or traced by processes of the same user,
+/// core dumps, new descriptors and files that grow (those in `written`: beyond [`STATE_FILE`]); bounds the address space; filters its system calls.
 ///
 /// # Errors
 /// See [`SandboxError`]. There is no way back from the steps that were taken.
 ///
 /// # Safety
 /// No other thread runs, and nobody in this process owns a file descriptor other than the standard
-/// three and `fd` (rule 1).
-pub unsafe fn enter(fd: RawFd, parent: Option<i32>) -> Result<Socket, SandboxError> {
+/// three, `fd` and `kept` (rule 1).
+pub unsafe fn enter(fd: RawFd, parent: Option<i32>, kept: &[RawFd], written: &[RawFd]) -> Result<Socket, SandboxError> {
     let socket = check_socket(fd)?;
     if let Some(expected) = parent {
         die_with(expected)?;
     }
-    close_all_but(&[socket.as_raw_fd(), rustix::stdio::raw_stderr()]).map_err(step("close file descriptors"))?;
+    let mut stay = vec![socket.as_raw_fd(), rustix::stdio::raw_stderr()];
+    stay.extend(kept);
+    close_all_but(&stay).map_err(step("close file descriptors"))?;
     rustix::thread::set_no_new_privs(true).map_err(step("no_new_privs"))?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(step("dumpable"))?;
     for (resource, most) in [
         (Resource::Core, 0),
         (Resource::Nofile, 0),
-        (Resource::Fsize, growth_of_standard_error()),
+        (Resource::Fsize, growth_of_standard_error().max(if written.is_empty() { 0 } else { STATE_FILE })),
         (Resource::As, ADDRESS_SPACE),
     ] {
         let limit = Rlimit { current: Some(most), maximum: Some(most) };
         rustix::process::setrlimit(resource, limit).map_err(step("resource limits"))?;
     }
-    let program = filter::program(fd).map_err(seccompiler::Error::from)?;
+    let program = filter::program(fd, written).map_err(seccompiler::Error::from)?;
     seccompiler::apply_filter(&program)?;
     Ok(Socket { fd: socket })
 }

@@ -65,7 +65,7 @@ impl ServeError {
 pub fn serve(engine: &mut impl Engine, stream: &mut (impl Read + Write)) -> Result<(), ServeError> {
     let mut requests = FrameBuffer::new();
     let mut replies = FrameBuffer::new();
-    let mut power = Power::Off;
+    let mut platform = Platform::default();
     loop {
         let request = match requests.receive_request(stream) {
             Ok(Some(request)) => request,
@@ -73,7 +73,7 @@ pub fn serve(engine: &mut impl Engine, stream: &mut (impl Read + Write)) -> Resu
             Err(error) => return left_or(error),
         };
         // Responses carry secrets as commands do: unsealed data, for one.
-        let (status, payload) = match answer(engine, &mut power, request) {
+        let (status, payload) = match answer(engine, &mut platform, request) {
             Ok(payload) => (Status::Done, Zeroizing::new(payload)),
             Err(status) => (status, Zeroizing::default()),
         };
@@ -95,9 +95,20 @@ fn left_or(error: FrameError) -> Result<(), ServeError> {
     }
 }
 
+/// What a platform knows of its TPM.
+#[derive(Debug, Default)]
+struct Platform {
+    power: Power,
+    /// A command came since power-on: a hash sequence from now on is a dynamic launch.
+    commanded: bool,
+    /// A dynamic launch has happened.
+    established: bool,
+}
+
 /// Where the TPM stands, as far as its platform's signals go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Power {
+    #[default]
     Off,
     On,
     Hashing,
@@ -107,9 +118,9 @@ impl Power {
     /// The table of legal changes; `None`: `op` is out of place.
     const fn after(self, op: Op) -> Option<Self> {
         match (self, op) {
-            (same, Op::Info) => Some(same),
+            (same, Op::Info | Op::Established) => Some(same),
             (_, Op::PowerOn) => Some(Self::On),
-            (Self::On, Op::Command) => Some(Self::On),
+            (Self::On, Op::Command | Op::ResetEstablished) => Some(Self::On),
             (Self::On, Op::HashStart) | (Self::Hashing, Op::HashData) => Some(Self::Hashing),
             (Self::Hashing, Op::HashEnd) => Some(Self::On),
             _ => None,
@@ -117,13 +128,14 @@ impl Power {
     }
 }
 
-fn answer(engine: &mut impl Engine, power: &mut Power, request: Request<'_>) -> Result<Vec<u8>, Status> {
+fn answer(engine: &mut impl Engine, platform: &mut Platform, request: Request<'_>) -> Result<Vec<u8>, Status> {
     let op = Op::from_number(request.op).ok_or(Status::UnknownOp)?;
     let locality = Locality::try_from(request.locality).map_err(|_| Status::Locality)?;
     let from_its_locality = match op {
         Op::Command => true,
         Op::HashStart | Op::HashData | Op::HashEnd => locality == Locality::FOUR,
-        Op::PowerOn | Op::Info => locality == Locality::ZERO,
+        Op::PowerOn | Op::Info | Op::Established => locality == Locality::ZERO,
+        Op::ResetEstablished => locality.get() >= 3,
     };
     if !from_its_locality {
         return Err(Status::Locality);
@@ -132,24 +144,35 @@ fn answer(engine: &mut impl Engine, power: &mut Power, request: Request<'_>) -> 
     let of_its_length = match op {
         Op::Command | Op::HashData => true,
         Op::PowerOn => payload.len() == size_of_val(&PROTOCOL_VERSION),
-        Op::HashStart | Op::HashEnd | Op::Info => payload.is_empty(),
+        Op::HashStart | Op::HashEnd | Op::Info | Op::Established | Op::ResetEstablished => payload.is_empty(),
     };
     if !of_its_length {
         return Err(Status::Payload);
     }
-    let next = power.after(op).ok_or(Status::OutOfPlace)?;
+    let next = platform.power.after(op).ok_or(Status::OutOfPlace)?;
     if op == Op::PowerOn && payload != PROTOCOL_VERSION.to_be_bytes() {
         return Err(Status::Version);
     }
-    *power = next;
+    platform.power = next;
 
     let mut payload_out = Vec::new();
     match op {
-        Op::Command => payload_out = engine.execute(locality, payload),
-        Op::HashStart => engine.hash_start(),
+        Op::Command => {
+            platform.commanded = true;
+            payload_out = engine.execute(locality, payload);
+        }
+        Op::HashStart => {
+            platform.established |= platform.commanded;
+            engine.hash_start();
+        }
         Op::HashData => engine.hash_data(payload),
         Op::HashEnd => payload_out = engine.hash_end(),
-        Op::PowerOn => engine.power_on(),
+        Op::PowerOn => {
+            platform.commanded = false;
+            engine.power_on();
+        }
+        Op::Established => payload_out.push(platform.established.into()),
+        Op::ResetEstablished => platform.established = false,
         Op::Info => {
             let max = u16::try_from(MAX_PAYLOAD).unwrap_or(u16::MAX);
             payload_out.extend(PROTOCOL_VERSION.to_be_bytes());

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 
 fn prisoner() -> PathBuf {
@@ -22,9 +22,15 @@ fn prisoner() -> PathBuf {
 
 /// Lets the prisoner do what `wish` says; returns what it wrote to its socket and how it ended.
 fn escape(wish: &str, say: &[u8]) -> (Vec<u8>, Output) {
+    escape_with(wish, &[], say)
+}
+
+/// The same, with files that it has open.
+fn escape_with(wish: &str, files: &[&Path], say: &[u8]) -> (Vec<u8>, Output) {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     let child = Command::new(prisoner())
         .arg(wish)
+        .args(files)
         // As a monitor does it. RUST_BACKTRACE would make an abort look at files, and so a breach.
         .env_clear()
         .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -62,6 +68,34 @@ fn whoever_tries_to_get_out_is_killed() {
         assert_eq!(heard, b"!", "{wish}: {output:?}");
         assert!(killed_by_the_sandbox(output.status), "{wish}: {output:?}");
     }
+}
+
+#[test]
+fn the_files_of_a_state_can_be_read_written_and_flushed_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lock, state) = (dir.path().join("lock"), dir.path().join("state"));
+    for file in [&lock, &state] {
+        std::fs::write(file, [0; 200]).unwrap();
+    }
+    let files = [lock.as_path(), state.as_path()];
+    let (heard, output) = escape_with("store", &files, b"");
+    assert_eq!(heard, b"!", "{output:?}");
+    assert_eq!(output.status.signal(), Some(libc::SIGXFSZ), "{output:?}");
+    assert_eq!(&std::fs::read(&state).unwrap()[98..107], b"\0\0state\0\0");
+
+    let list = Command::new(prisoner()).arg("list files").output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    assert_eq!(list.lines().count(), 8, "{list}");
+    let before = std::fs::read(&state).unwrap();
+    for wish in list.lines() {
+        let (heard, output) = escape_with(wish, &files, b"");
+        assert_eq!(heard, b"!", "{wish}: {output:?}");
+        assert!(killed_by_the_sandbox(output.status), "{wish}: {output:?}");
+    }
+    // All else is out of reach as ever, and files that are open change nothing about an engine without them.
+    let (_, output) = escape_with("openat", &files, b"");
+    assert!(killed_by_the_sandbox(output.status), "{output:?}");
+    assert_eq!(std::fs::read(&state).unwrap(), before);
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn ask(stream: &mut UnixStream, op: u8, locality: u8, payload: &[u8]) -> Status 
 fn a_whole_conversation() {
     let (mut client, server) = start();
     let info = client.info().unwrap();
-    assert_eq!(info, Info { protocol: 1, max_payload: 4096 });
+    assert_eq!(info, Info { protocol: 2, max_payload: 4096 });
     client.power_on().unwrap();
     assert_eq!(client.hash_sequence(&[7; 9000]).unwrap(), b"digests");
     let three = Locality::try_from(3).unwrap();
@@ -116,13 +116,18 @@ fn without_power_nothing_reaches_the_engine() {
 
 #[test]
 fn what_is_out_of_place_is_refused_and_changes_nothing() {
-    const VERSION: &[u8] = &[0, 1];
+    const VERSION: &[u8] = &[0, 2];
     let (mut stream, server) = start_with(Diary::default());
     let stream = &mut stream;
-    let cases: [(u8, u8, &[u8], Status); 22] = [
+    let cases: [(u8, u8, &[u8], Status); 29] = [
         (5, 0, VERSION, Status::Done),
         (0, 0, b"", Status::UnknownOp),
-        (7, 0, b"", Status::UnknownOp),
+        (9, 0, b"", Status::UnknownOp),
+        (7, 1, b"", Status::Locality),
+        (7, 0, b"x", Status::Payload),
+        (8, 2, b"", Status::Locality),
+        (8, 3, b"x", Status::Payload),
+        (8, 4, b"", Status::Done),
         (1, 5, b"x", Status::Locality),
         (1, 255, b"x", Status::Locality),
         (1, 4, b"x", Status::Done),
@@ -131,14 +136,16 @@ fn what_is_out_of_place_is_refused_and_changes_nothing() {
         (5, 1, VERSION, Status::Locality),
         (6, 4, b"", Status::Locality),
         (5, 0, b"", Status::Payload),
-        (5, 0, &[0, 1, 0], Status::Payload),
-        (5, 0, &[0, 2], Status::Version),
+        (5, 0, &[0, 2, 0], Status::Payload),
+        (5, 0, &[0, 1], Status::Version),
         (2, 4, b"x", Status::Payload),
         (6, 0, b"x", Status::Payload),
         (3, 4, b"x", Status::OutOfPlace),
         (4, 4, b"", Status::OutOfPlace),
         (2, 4, b"", Status::Done),
         (2, 4, b"", Status::OutOfPlace),
+        (7, 0, b"", Status::Done),
+        (8, 3, b"", Status::OutOfPlace),
         (1, 0, b"x", Status::OutOfPlace),
         (4, 4, b"x", Status::Payload),
         (4, 4, b"", Status::Done),
@@ -154,13 +161,36 @@ fn what_is_out_of_place_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn a_dynamic_launch_leaves_a_mark_and_the_measurement_of_the_firmware_none() {
+    let (mut client, server) = start();
+    let locality = |number| Locality::try_from(number).unwrap();
+    assert!(!client.established().unwrap());
+    client.power_on().unwrap();
+    let _ = client.hash_sequence(b"firmware").unwrap();
+    assert!(!client.established().unwrap());
+    let _ = client.command(Locality::ZERO, b"startup").unwrap();
+    client.hash_start().unwrap();
+    assert!(client.established().unwrap());
+    client.hash_data(b"launched").unwrap();
+    assert_eq!(client.hash_end().unwrap(), b"digests");
+    client.power_on().unwrap();
+    assert!(client.established().unwrap(), "it lasts over a reset");
+    let error = client.reset_established(locality(2)).unwrap_err();
+    assert!(matches!(error, Error::Refused { status: Status::Locality, .. }));
+    client.reset_established(locality(3)).unwrap();
+    assert!(!client.established().unwrap());
+    drop(client);
+    server.join().unwrap().0.unwrap();
+}
+
+#[test]
 fn power_ends_a_hash_sequence() {
     let (mut stream, server) = start_with(Diary::default());
     for (op, locality, payload, expected) in [
-        (5, 0, &[0, 1][..], Status::Done),
+        (5, 0, &[0, 2][..], Status::Done),
         (2, 4, b"", Status::Done),
         (6, 0, b"", Status::Done),
-        (5, 0, &[0, 1], Status::Done),
+        (5, 0, &[0, 2], Status::Done),
         (3, 4, b"x", Status::OutOfPlace),
         (1, 0, b"x", Status::Done),
     ] {
@@ -250,11 +280,11 @@ proptest! {
     #[test]
     fn any_bytes_are_answered_in_frames_or_end_the_conversation(
         frames in prop::collection::vec(
-            (0_u8..9, 0_u8..7, prop::collection::vec(any::<u8>(), 0..20)), 0..30),
+            (0_u8..11, 0_u8..7, prop::collection::vec(any::<u8>(), 0..20)), 0..30),
         tail in prop::collection::vec(any::<u8>(), 0..50),
     ) {
         // Powered, then mostly well-framed requests of any content, then anything.
-        let mut input = vec![0, 0, 0, 4, 5, 0, 0, 1];
+        let mut input = vec![0, 0, 0, 4, 5, 0, 0, 2];
         let count = frames.len() + 1;
         for (op, locality, payload) in frames {
             input.extend((2 + payload.len() as u32).to_be_bytes());

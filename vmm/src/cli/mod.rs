@@ -24,6 +24,7 @@ Exit codes:
   2  bad arguments or unreadable input
   3  this host cannot run VMs, or not with the --accel asked for (see `bulla doctor`)
   4  the host failed: a device, a file, the vTPM process
+  5  the vTPM's state (--tpm-state) cannot be used: another VM has it, another key, damaged, rolled back
 
 Examples:
   bulla doctor
@@ -40,6 +41,7 @@ pub(crate) enum Exit {
     BadInput = 2,
     NoBackend = 3,
     HostFailed = 4,
+    TpmState = 5,
 }
 
 impl From<Exit> for ExitCode {

@@ -14,7 +14,7 @@ use bulla_attest::HostKey;
 use bulla_vmm::backend::{BackendError, CpuFeatures};
 use bulla_vmm::confine;
 use bulla_vmm::machine::{BuildError, Machine, MachineConfig, StopReason};
-use bulla_vtpm_client::{VtpmProcess, find_binary};
+use bulla_vtpm_client::{Error as VtpmError, StatePlace, VtpmChild, VtpmProcess, find_binary};
 
 use super::{BootArguments, Exit, Failure, parse_nonce};
 use agent::{AgentEvidence, AgentLine};
@@ -67,6 +67,8 @@ pub(crate) struct Arguments {
     /// Give up with exit code 1 after this many seconds.
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
+    #[command(flatten)]
+    tpm: TpmStateArguments,
     /// CPU features to show beyond or short of the defaults, e.g. `+x2apic,-popcnt`.
     #[arg(long, value_name = "LIST", default_value = "", allow_hyphen_values = true)]
     cpu_features: String,
@@ -86,6 +88,37 @@ pub(crate) struct Arguments {
     no_confine: bool,
 }
 
+/// Where the VM's TPM lives on when the VM is over.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TpmStateArguments {
+    /// Keep the TPM's state in this folder, made if it is not there: the next VM that is started with it has the same TPM. One
+    /// VM at a time. Without it the TPM, with all its keys, ends with the VM.
+    #[arg(long, value_name = "DIR")]
+    tpm_state: Option<PathBuf>,
+    /// Key that the state is encrypted with: a file of 64 hexadecimal digits. Without it: one that is made beside the state.
+    #[arg(long, value_name = "FILE", requires = "tpm_state")]
+    tpm_state_key: Option<PathBuf>,
+    /// A file, made if it is not there, that remembers which state was the last: an older one is refused. It has to be where
+    /// backups and snapshots of the folder do not reach.
+    #[arg(long, value_name = "FILE", requires = "tpm_state")]
+    tpm_state_anchor: Option<PathBuf>,
+    /// Go on from a state that is older than the anchor remembers. The TPM shows it: resetCount moves on, its clock is not
+    /// safe.
+    #[arg(long, requires = "tpm_state_anchor")]
+    tpm_accept_rollback: bool,
+}
+
+impl TpmStateArguments {
+    fn place(&self) -> Option<StatePlace> {
+        Some(StatePlace {
+            dir: self.tpm_state.clone()?,
+            key: self.tpm_state_key.clone(),
+            anchor: self.tpm_state_anchor.clone(),
+            accept_rollback: self.tpm_accept_rollback,
+        })
+    }
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let files = arguments.boot.read()?;
     let inputs = arguments.boot.inputs(&files);
@@ -102,11 +135,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let (backend, choice) = arguments.accel.open(arguments.deterministic)?;
     events.backend(&choice, arguments.accel.is_open());
     let binary = find_binary().map_err(|e| Failure::because(Exit::HostFailed, "no vTPM", &e))?;
-    let vtpm = VtpmProcess::spawn(&binary).map_err(|e| Failure::because(Exit::HostFailed, "vTPM", &e))?;
+    let place = arguments.tpm.place();
+    let vtpm =
+        VtpmProcess::spawn_with(&binary, place.as_ref()).map_err(|e| Failure::because(Exit::HostFailed, "vTPM", &e))?;
     let handler = take.handler(Arc::clone(&events), agent.clone());
     // The process is ended and reaped when this function returns, after the machine is gone.
-    let (client, child) = vtpm.into_parts();
-    let mut machine = Machine::build(config, &images, &*backend, client, handler).map_err(|e| build_failure(&e))?;
+    let (client, mut child) = vtpm.into_parts();
+    let machine = Machine::build(config, &images, &*backend, client, handler);
+    let mut machine = machine.map_err(|e| build_failure(&e, &mut child))?;
     drop(files);
 
     events.on_reached(machine.stopper());
@@ -179,7 +215,14 @@ fn open_shared(path: &Path) -> Result<File, Failure> {
     opened.map_err(|e| Failure::because(Exit::BadInput, format!("cannot open {}", path.display()), &e))
 }
 
-fn build_failure(error: &BuildError) -> Failure {
+fn build_failure(error: &BuildError, vtpm: &mut VtpmChild) -> Failure {
+    use bulla_vtpm_client::Exit as VtpmExit;
+    if let BuildError::Vtpm(VtpmError::Ended { .. }) = error
+        && let Ok(Some(end @ (VtpmExit::State | VtpmExit::Locked | VtpmExit::RolledBack))) = vtpm.ended()
+    {
+        // The process has said more on standard error.
+        return Failure::new(Exit::TpmState, format!("the vTPM did not start: {end}"));
+    }
     let exit = match error {
         BuildError::Config(_) | BuildError::Backend(BackendError::TooManyVcpus { .. }) => Exit::BadInput,
         _ => Exit::HostFailed,

@@ -87,6 +87,27 @@ impl TpmBackend for SharedVtpm {
         let locality = Locality::try_from(locality)?;
         Ok(self.with(|vtpm| vtpm.command(locality, command))?)
     }
+
+    fn established(&mut self) -> Result<bool, TpmBackendError> {
+        Ok(self.with(VtpmClient::established)?)
+    }
+
+    fn reset_established(&mut self, locality: u8) -> Result<(), TpmBackendError> {
+        let locality = Locality::try_from(locality)?;
+        Ok(self.with(|vtpm| vtpm.reset_established(locality))?)
+    }
+
+    fn hash_start(&mut self) -> Result<(), TpmBackendError> {
+        Ok(self.with(VtpmClient::hash_start)?)
+    }
+
+    fn hash_data(&mut self, data: &[u8]) -> Result<(), TpmBackendError> {
+        Ok(self.with(|vtpm| vtpm.hash_data(data))?)
+    }
+
+    fn hash_end(&mut self) -> Result<(), TpmBackendError> {
+        Ok(self.with(VtpmClient::hash_end).map(drop)?)
+    }
 }
 
 /// What the vCPU's thread and the owner have in common.

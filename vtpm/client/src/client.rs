@@ -85,11 +85,55 @@ impl VtpmClient {
     /// # Errors
     /// See [`Error`].
     pub fn hash_sequence(&mut self, data: &[u8]) -> Result<Vec<u8>, Error> {
-        self.call_for_nothing(Op::HashStart, Locality::FOUR, &[])?;
+        self.hash_start()?;
         for piece in data.chunks(MAX_PAYLOAD) {
-            self.call_for_nothing(Op::HashData, Locality::FOUR, piece)?;
+            self.hash_data(piece)?;
         }
+        self.hash_end()
+    }
+
+    /// The signal `_TPM_Hash_Start`; see [`hash_sequence`](Self::hash_sequence), which is all three.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn hash_start(&mut self) -> Result<(), Error> {
+        self.call_for_nothing(Op::HashStart, Locality::FOUR, &[])
+    }
+
+    /// The signal `_TPM_Hash_Data`.
+    ///
+    /// # Errors
+    /// See [`Error`]; [`Error::TooLong`] for more than [`MAX_PAYLOAD`] bytes.
+    pub fn hash_data(&mut self, data: &[u8]) -> Result<(), Error> {
+        self.call_for_nothing(Op::HashData, Locality::FOUR, data)
+    }
+
+    /// The signal `_TPM_Hash_End`; returns what was extended, a marshalled TPML_DIGEST_VALUES.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn hash_end(&mut self) -> Result<Vec<u8>, Error> {
         self.call(Op::HashEnd, Locality::FOUR, &[])
+    }
+
+    /// Whether a dynamic launch has happened since this was last reset.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn established(&mut self) -> Result<bool, Error> {
+        let answer = self.call(Op::Established, Locality::ZERO, &[])?;
+        match answer[..] {
+            [flag @ (0 | 1)] => Ok(flag == 1),
+            _ => Err(self.payload_breach(Op::Established, answer.len())),
+        }
+    }
+
+    /// Resets what [`established`](Self::established) tells, on behalf of `locality`, which is 3 or 4.
+    ///
+    /// # Errors
+    /// See [`Error`]; [`Status::Locality`] from another locality.
+    pub fn reset_established(&mut self, locality: Locality) -> Result<(), Error> {
+        self.call_for_nothing(Op::ResetEstablished, locality, &[])
     }
 
     /// Asks the vTPM for its protocol and limits; it answers this without power too.

@@ -12,7 +12,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::Locality;
 
 /// The version of the protocol that this crate speaks.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 /// Most bytes of payload in a frame, either way: a TPM command or response of the largest size
 /// that a CRB data buffer on a PC holds, with room to spare.
 pub const MAX_PAYLOAD: usize = 4096;
@@ -38,6 +38,10 @@ pub enum Op {
     PowerOn = 5,
     /// Tell the protocol's version and limits.
     Info = 6,
+    /// Tell whether a dynamic launch has happened.
+    Established = 7,
+    /// Forget that one has.
+    ResetEstablished = 8,
 }
 
 impl Op {
@@ -51,6 +55,8 @@ impl Op {
             4 => Self::HashEnd,
             5 => Self::PowerOn,
             6 => Self::Info,
+            7 => Self::Established,
+            8 => Self::ResetEstablished,
             _ => return None,
         })
     }
@@ -390,7 +396,7 @@ mod tests {
                 assert_eq!(status as u8, number);
             }
         }
-        assert_eq!((0..=255).filter_map(Op::from_number).count(), 6);
+        assert_eq!((0..=255).filter_map(Op::from_number).count(), 8);
         assert_eq!((0..=255).filter_map(Status::from_number).count(), 6);
     }
 
@@ -418,7 +424,7 @@ mod tests {
         #[test]
         fn what_is_sent_arrives_however_it_is_cut(
             payload in prop::collection::vec(any::<u8>(), 0..=MAX_PAYLOAD),
-            number in 1_u8..=6,
+            number in 1_u8..=8,
             locality in 0_u8..=4,
             piece in 1_usize..5000,
         ) {

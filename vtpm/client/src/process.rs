@@ -4,13 +4,26 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use crate::error::SpawnError;
 use crate::{Exit, VtpmClient};
+
+/// Where a vTPM keeps its state, which then outlives the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatePlace {
+    /// The folder; made if it is not there.
+    pub dir: PathBuf,
+    /// The file with the key, 64 hexadecimal digits. `None`: a key beside the state.
+    pub key: Option<PathBuf>,
+    /// The file that remembers, on other storage, which state was the last one.
+    pub anchor: Option<PathBuf>,
+    /// Whether to go on from a state that is older than the anchor remembers.
+    pub accept_rollback: bool,
+}
 
 /// A running `bulla-vtpm`, alone with its end of a socket pair; killed and reaped when dropped.
 #[derive(Debug)]
@@ -36,6 +49,16 @@ impl VtpmProcess {
     /// # Errors
     /// See [`SpawnError`].
     pub fn spawn(binary: &Path) -> Result<Self, SpawnError> {
+        Self::spawn_with(binary, None)
+    }
+
+    /// The same with a state that lasts. Whether it can be used shows at the first call to the client: else that one fails
+    /// with [`Error::Ended`](crate::Error::Ended), and [`ended`](Self::ended) tells [`Exit::State`], [`Exit::Locked`] or
+    /// [`Exit::RolledBack`]; the details go to standard error.
+    ///
+    /// # Errors
+    /// See [`SpawnError`].
+    pub fn spawn_with(binary: &Path, state: Option<&StatePlace>) -> Result<Self, SpawnError> {
         let start = |source| SpawnError::Start { binary: binary.to_owned(), source };
         // Both ends are close-on-exec; what becomes the child's standard input is a copy that is not.
         let (ours, theirs) = UnixStream::pair().map_err(SpawnError::Socket)?;
@@ -51,6 +74,17 @@ impl VtpmProcess {
             .stderr(Stdio::inherit())
             // A group of its own: an interrupt typed at the monitor is the monitor's to handle.
             .process_group(0);
+        if let Some(StatePlace { dir, key, anchor, accept_rollback }) = state {
+            command.arg("--state").arg(dir);
+            for (option, file) in [("--state-key", key), ("--state-anchor", anchor)] {
+                if let Some(file) = file {
+                    command.arg(option).arg(file);
+                }
+            }
+            if *accept_rollback {
+                command.arg("--accept-rollback");
+            }
+        }
         if from_main_thread() {
             command.args(["--parent", &process::id().to_string()]);
         }

@@ -41,7 +41,7 @@ fn each_call_asks_what_the_protocol_says() {
     let (mut client, peer) = scripted(vec![
         done(),
         reply(0, b"response"),
-        reply(0, &[0, 1, 16, 0]),
+        reply(0, &[0, 2, 16, 0]),
         done(),
         done(),
         done(),
@@ -51,12 +51,12 @@ fn each_call_asks_what_the_protocol_says() {
     let two = Locality::try_from(2).unwrap();
     assert_eq!(client.command(two, b"command").unwrap(), b"response");
     let info = client.info().unwrap();
-    assert_eq!(info, Info { protocol: 1, max_payload: 4096 });
+    assert_eq!(info, Info { protocol: 2, max_payload: 4096 });
     let firmware: Vec<u8> = (0..5000_u32).map(|n| n as u8).collect();
     assert_eq!(client.hash_sequence(&firmware).unwrap(), b"digests");
 
     let expected: Vec<Seen> = vec![
-        (5, 0, vec![0, 1]),
+        (5, 0, vec![0, 2]),
         (1, 2, b"command".to_vec()),
         (6, 0, vec![]),
         (2, 4, vec![]),

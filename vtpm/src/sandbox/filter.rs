@@ -10,13 +10,13 @@ use seccompiler::{
 };
 
 /// What an allowed call's argument has to be: index, and the whole value.
-type Argument = (u8, SeccompCmpArgLen, u64);
+pub(super) type Argument = (u8, SeccompCmpArgLen, u64);
 
 const STDERR: u64 = 2;
 
-/// Builds the filter: any call that is not in the list below, or not with these arguments, or not through the
+/// Builds the filter, with `written` the files of the state: any call that is not in the list below, or not with these arguments, or not through the
 /// native system call interface, kills the process (SIGSYS).
-pub(super) fn program(socket: RawFd) -> Result<BpfProgram, BackendError> {
+pub(super) fn program(socket: RawFd, written: &[RawFd]) -> Result<BpfProgram, BackendError> {
     let fd = |fd: u64| (0, SeccompCmpArgLen::Dword, fd);
     let int = |index, value: i32| (index, SeccompCmpArgLen::Dword, u64::from(value.cast_unsigned()));
     let socket = u64::from(socket.cast_unsigned());
@@ -58,6 +58,15 @@ pub(super) fn program(socket: RawFd) -> Result<BpfProgram, BackendError> {
     ];
 
     let mut map = BTreeMap::new();
+    // The state: at offsets, so that no position is shared with whoever else has the file open; and to the disk.
+    let files: Result<Vec<_>, _> = written.iter().map(|file| rule(&[int(0, *file)])).collect();
+    let files = files?;
+    // To a filter no rules for a call mean that all of it is allowed.
+    if !files.is_empty() {
+        for call in [libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_fdatasync] {
+            map.insert(call, files.clone());
+        }
+    }
     for (call, alternatives) in rules {
         let rules: Result<Vec<_>, _> = alternatives.iter().map(|all| rule(all)).collect();
         map.insert(call, rules?);
@@ -66,7 +75,7 @@ pub(super) fn program(socket: RawFd) -> Result<BpfProgram, BackendError> {
         .try_into()
 }
 
-fn rule(arguments: &[Argument]) -> Result<SeccompRule, BackendError> {
+pub(super) fn rule(arguments: &[Argument]) -> Result<SeccompRule, BackendError> {
     let conditions: Result<Vec<_>, _> = arguments
         .iter()
         .map(|(index, length, value)| SeccompCondition::new(*index, length.clone(), SeccompCmpOp::Eq, *value))

@@ -22,7 +22,7 @@ use bulla_tpm_types::{
     Handle, HashAlg, Marshal, PcrSelection, PcrSelectionList, StartupType, command, hash, rh, templates,
 };
 use bulla_vtpm_client::frame::FrameBuffer;
-use bulla_vtpm_client::{Locality, Op, Status};
+use bulla_vtpm_client::{Locality, Op, PROTOCOL_VERSION, Status};
 
 #[path = "../../../../firmware/bootloader/src/testing.rs"]
 mod testing;
@@ -115,6 +115,14 @@ fn tpm() {
     let hcrtm =
         [&[0, 1, 2][..], &sized(b"firmware"), &[3, 6, 3], &sized(&command::startup(StartupType::Clear)), &[4, 1, 0]];
     put("tpm_command", "hcrtm", &hcrtm.concat());
+
+    let mut tpm = bulla_vtpm::platform::manufacture();
+    tpm.init();
+    put("vtpm_state", "new", &[&[0], &tpm.permanent()[..]].concat());
+    tpm.execute(0, &command::startup(StartupType::Clear));
+    put("vtpm_state", "running", &[&[0], &tpm.permanent()[..]].concat());
+    put("vtpm_state", "suspended", &[1]);
+    put("vtpm_state", "suspended_elsewhere", &[1, 0, 30, 0xff]);
 
     let soft = SoftTpm::new(1);
     let (attest, signature) = soft.sign_quote(b"nonce", &[0, 4], &[7; 64]);
@@ -216,8 +224,9 @@ fn boot() {
 fn wire() {
     let mut buffer = FrameBuffer::new();
     let command = command::get_random(8);
+    let version = PROTOCOL_VERSION.to_be_bytes();
     for (name, op, payload) in
-        [("command", Op::Command, &command[..]), ("power_on", Op::PowerOn, &[0, 1]), ("info", Op::Info, &[])]
+        [("command", Op::Command, &command[..]), ("power_on", Op::PowerOn, &version), ("info", Op::Info, &[])]
     {
         let mut sent = vec![5];
         buffer.send_request(&mut sent, op, Locality::ZERO, payload).expect("memory");
