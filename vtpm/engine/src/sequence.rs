@@ -57,7 +57,6 @@ fn masked(key: &[u8; MAX_BLOCK], block: usize, mask: u8) -> Zeroizing<Vec<u8>> {
 
 /// What a sequence object computes.
 #[derive(Clone)]
-#[expect(clippy::large_enum_variant, reason = "a sequence lives in the box of its object")]
 pub(super) enum SequenceKind {
     /// One digest: HashSequenceStart with an algorithm.
     Hash(Hasher),
