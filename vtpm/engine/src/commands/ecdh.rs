@@ -12,10 +12,12 @@ use crate::selftest::TestSet;
 
 /// TPM2B_ECC_POINT (Part 2, 11.2.5.3).
 pub(super) fn point(r: &mut Reader<'_>) -> Result<EccPoint, Error> {
-    if r.rest().starts_with(&[0, 0]) {
-        return Err(r.error(ErrorKind::Size, "TPM2B_ECC_POINT"));
-    }
-    r.sized("TPM2B_ECC_POINT", EccPoint::unmarshal)
+    let at = r.clone();
+    let size = usize::from(r.u16("TPM2B_ECC_POINT")?);
+    let before = r.remaining();
+    // A size that is not the point's is one mistake, wherever the point ends.
+    let point = if size == 0 { None } else { Some(EccPoint::unmarshal(r)?) };
+    point.filter(|_| before - r.remaining() == size).ok_or(at.error(ErrorKind::Size, "TPM2B_ECC_POINT"))
 }
 
 /// TPMI_ECC_CURVE (Part 2, 11.2.5.5).

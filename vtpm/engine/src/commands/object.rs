@@ -265,6 +265,11 @@ pub(crate) fn load_external(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<()
         }
     }
     match &public.kind {
+        // A pair is checked below: its point is its private key's.
+        PublicKind::Ecc { .. } if sensitive.is_some() => {}
+        PublicKind::Ecc { parms, unique } if ecc::full(parms.curve, unique) != Some(*unique) => {
+            return Err(rc::KEY.parameter(2));
+        }
         PublicKind::Ecc { parms, unique } if !ecc::is_on_curve(parms.curve, unique) => {
             return Err(rc::ECC_POINT.parameter(2));
         }
