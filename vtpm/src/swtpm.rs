@@ -9,6 +9,7 @@
 
 mod code;
 mod control;
+mod daemon;
 mod data;
 mod info;
 mod inherited;
@@ -25,6 +26,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Barrier;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread;
@@ -41,12 +43,14 @@ pub use options::{
 };
 pub use suboptions::OptionError;
 
+use daemon::Role;
 use data::Manners;
 use listen::Endpoint;
 use log::{EVENTS, Log};
 use shared::{End, Shared, Watch};
 
 use crate::engine::StateError;
+use crate::sandbox::{self, Breach, SandboxError};
 use crate::state::{KeyError, OpenError};
 
 /// Why the program could not serve, or no longer.
@@ -95,6 +99,9 @@ pub enum SocketError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The sandbox could not be entered.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// A thread died.
     #[error("a bug: its message is above")]
     Bug,
@@ -107,6 +114,7 @@ impl SocketError {
         match self {
             Self::NoChannel => Exit::Usage,
             Self::Listen(_) | Self::File { .. } | Self::Channel { .. } => Exit::Socket,
+            Self::Sandbox(_) => Exit::Sandbox,
             Self::Open(error) => error.exit(),
             Self::State(_) | Self::Resume(_) | Self::Key { .. } => Exit::State,
             Self::Startup(_) | Self::Bug => Exit::Engine,
@@ -123,18 +131,24 @@ impl Drop for PidFile {
     }
 }
 
-/// Serves until a signal, the control channel or the last client ends it.
+/// Serves until a signal, the control channel or the last client ends it; or prints what was asked for; or leaves serving to a process in the
+/// background. Answers the exit code.
 ///
 /// # Errors
 /// See [`SocketError`].
-pub fn run(options: &Options, mut inherited: Inherited) -> Result<(), SocketError> {
+pub fn run(options: &Options, mut inherited: Inherited) -> Result<u8, SocketError> {
     let file = |what| move |source| SocketError::File { what, source };
     if options.print_capabilities {
-        return print(&keep::capabilities());
+        return print(&keep::capabilities()).map(|()| 0);
     }
     if options.print_states {
-        return print(&keep::states(options, &mut inherited)?);
+        return print(&keep::states(options, &mut inherited)?).map(|()| 0);
     }
+    let background = match options.daemon.then(daemon::daemonize).transpose().map_err(file("--daemon"))? {
+        None => None,
+        Some(Role::Front(code)) => return Ok(code),
+        Some(Role::Background(ready)) => Some(ready),
+    };
     let log = Log::open(&options.log, &mut inherited).map_err(file("--log"))?;
     let server = match (&options.server, options.port, options.fd) {
         (Some(server), ..) => Some(server.clone()),
@@ -176,9 +190,16 @@ pub fn run(options: &Options, mut inherited: Inherited) -> Result<(), SocketErro
         .map_err(|error| SocketError::File { what: "signals", source: io::Error::other(error) })?;
     let _pid_file = write_pid(options.pid.as_ref(), &mut inherited).map_err(file("--pid"))?;
 
+    // Two meetings: all threads run; all are confined.
+    let confined = Arc::new(Barrier::new(2 + usize::from(control.is_some())));
     let thread = |name: &str, body: Box<dyn FnOnce() -> End + Send>| {
-        let watch = Watch(ends.clone());
-        thread::Builder::new().name(name.to_owned()).spawn(move || watch.end(body())).map_err(file("thread"))
+        let (watch, confined) = (Watch(ends.clone()), Arc::clone(&confined));
+        let all = move || {
+            confined.wait();
+            confined.wait();
+            watch.end(body());
+        };
+        thread::Builder::new().name(name.to_owned()).spawn(all).map_err(file("thread"))
     };
     if let Some(endpoint) = control {
         let shared = Arc::clone(&shared);
@@ -190,6 +211,20 @@ pub fn run(options: &Options, mut inherited: Inherited) -> Result<(), SocketErro
     let body = move || data::serve(&for_data, data, manners).unwrap_or_else(|e| End::Failed("data", e));
     thread("data", Box::new(body))?;
 
+    confined.wait();
+    if let Some(ready) = &background {
+        ready.leave_streams().map_err(file("/dev/null"))?;
+    }
+    match options.seccomp {
+        Seccomp::None => {}
+        Seccomp::Log => sandbox::enter_all(Breach::Logged)?,
+        Seccomp::Kill => sandbox::enter_all(Breach::Deadly)?,
+    }
+    confined.wait();
+    if let Some(ready) = background {
+        ready.tell().map_err(file("--daemon"))?;
+    }
+
     // The sender of `ends` is still here: an end always comes.
     let end = end.recv().unwrap_or(End::Bug);
     // A command that runs is given up, so that the end is soon.
@@ -198,7 +233,7 @@ pub fn run(options: &Options, mut inherited: Inherited) -> Result<(), SocketErro
     match end {
         End::Signal | End::Control | End::LastClient => {
             shared.log.line(EVENTS, format_args!("ended: {end:?}"));
-            Ok(())
+            Ok(0)
         }
         End::Failed(channel, source) => Err(SocketError::Channel { channel, source }),
         End::Bug => Err(SocketError::Bug),

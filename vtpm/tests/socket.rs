@@ -337,7 +337,7 @@ fn it_ends_as_it_was_told_to() {
 
 #[test]
 fn two_do_not_share_a_socket_and_a_dead_ones_name_is_free() {
-    let mut tpm = Tpm::unix(&[]);
+    let tpm = Tpm::unix(&[]);
     let second = Command::new(PROGRAM)
         .args(["socket", "--tpm2", "--ctrl", "type=unixio,path=control"])
         .current_dir(&tpm.dir)
@@ -345,13 +345,27 @@ fn two_do_not_share_a_socket_and_a_dead_ones_name_is_free() {
         .unwrap();
     assert_eq!(second.status.code(), Some(5));
     assert!(String::from_utf8_lossy(&second.stderr).contains("control: Address already in use"), "{second:?}");
-    tpm.process.kill().unwrap();
-    tpm.process.wait().unwrap();
-    assert!(tpm.dir.join("control").exists());
-    let again = Tpm::start_in(tpm.dir.clone(), &["--ctrl", "type=unixio,path=control"], &["control"]);
+    let dir = tpm.killed();
+    assert!(dir.join("control").exists());
+    let again = Tpm::start_in(dir, &["--ctrl", "type=unixio,path=control"], &["control"]);
     assert_eq!(again.control().ask(GET_CONFIG, &[], 8), [0; 8]);
     assert_eq!(again.control().ask(LOCK_STORAGE, &[0; 4], 4), SUCCESS);
     assert_eq!(again.control().ask(GET_INFO, &[0; 16], 4), SUCCESS);
+}
+
+#[test]
+fn all_its_threads_are_confined_unless_that_is_not_wanted() {
+    for (arguments, mode) in [(&[][..], "2"), (&["--seccomp", "action=none"], "0")] {
+        let tpm = Tpm::unix(arguments);
+        assert_eq!(tpm.control().ask(GET_CONFIG, &[], 8), [0; 8]);
+        let tasks: Vec<_> = fs::read_dir(format!("/proc/{}/task", tpm.process.id())).unwrap().collect();
+        assert!(tasks.len() >= 3, "one for each channel, and the main thread");
+        for task in tasks {
+            let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+            assert!(status.contains(&format!("\nSeccomp:\t{mode}\n")), "{status}");
+            assert!(mode == "0" || status.contains("\nNoNewPrivs:\t1\n"), "{status}");
+        }
+    }
 }
 
 /// A connection that takes one command, as for swtpm's `-p`.

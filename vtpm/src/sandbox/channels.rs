@@ -45,7 +45,7 @@ fn program(breach: Breach) -> Result<BpfProgram, BackendError> {
     let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     let writable = libc::PROT_READ | libc::PROT_WRITE;
 
-    let rules: [(c_long, &[&[Argument]]); 39] = [
+    let rules: [(c_long, &[&[Argument]]); 42] = [
         // The channels, the log, the bells between threads.
         (libc::SYS_read, &[]),
         (libc::SYS_write, &[]),
@@ -54,6 +54,8 @@ fn program(breach: Breach) -> Result<BpfProgram, BackendError> {
         (libc::SYS_sendto, &[]),
         (libc::SYS_accept4, &[]),
         (libc::SYS_close, &[]),
+        // Rust's library asks before it closes one, when it checks itself.
+        (libc::SYS_fcntl, &[&[int(1, libc::F_GETFD)]]),
         (libc::SYS_poll, &[]),
         (libc::SYS_ppoll, &[]),
         // The state's file.
@@ -73,14 +75,17 @@ fn program(breach: Breach) -> Result<BpfProgram, BackendError> {
             libc::SYS_mmap,
             &[
                 &[int(2, writable), int(3, anonymous)],
+                &[int(2, writable), int(3, anonymous | libc::MAP_STACK)],
                 &[int(2, libc::PROT_NONE), int(3, anonymous | libc::MAP_NORESERVE)],
             ],
         ),
-        (libc::SYS_mprotect, &[&[int(2, writable)]]),
+        (libc::SYS_mprotect, &[&[int(2, writable)], &[int(2, libc::PROT_NONE)]]),
         (libc::SYS_mremap, &[&[int(3, libc::MREMAP_MAYMOVE)]]),
         (libc::SYS_munmap, &[]),
         (libc::SYS_madvise, &[&[int(2, libc::MADV_DONTNEED)], &[int(2, libc::MADV_FREE)]]),
-        // Threads that wait for each other, and end.
+        // Threads that wait for each other, and end; that of the signals may just begin.
+        (libc::SYS_prctl, &[&[int(0, libc::PR_SET_NAME)]]),
+        (libc::SYS_sched_getaffinity, &[]),
         (libc::SYS_futex, &[]),
         (libc::SYS_sched_yield, &[]),
         (libc::SYS_set_robust_list, &[]),

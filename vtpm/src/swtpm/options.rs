@@ -37,6 +37,9 @@ pub struct Options {
     /// End when the client has closed its connection
     #[arg(short, long)]
     pub terminate: bool,
+    /// Go on in the background once the sockets are there
+    #[arg(short, long)]
+    pub daemon: bool,
     /// file=P|fd=N[,level=N][,prefix=TEXT][,truncate]; file=- is silent
     #[arg(long, value_name = "OPTIONS", value_parser = log, default_value = "")]
     pub log: Log,
