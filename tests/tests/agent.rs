@@ -45,11 +45,21 @@ fn signed(path: &Path) -> bulla_attest::Evidence {
 /// Boots `kernel` with the agent as its first program and says what the guest printed. Both evidences are accepted, the log is the
 /// one that was computed, and another command line or initramfs is told by PCR and event.
 fn attested_from_inside(kernel: &Path, cmdline: &str) -> String {
+    attested_through("crb", kernel, cmdline)
+}
+
+/// The same with a TPM behind `interface`.
+fn attested_through(interface: &str, kernel: &Path, cmdline: &str) -> String {
     let dir = TempDir::new().unwrap();
     let at = |name: &str| dir.path().join(name);
     let initrd = initramfs(&dir, "agent.img", &[]);
 
     let (handover, guest, console) = (at("handover.cbor"), at("guest.cbor"), at("console"));
+    let boot = |verb, kernel: &Path, initrd: &Path, cmdline: &str| {
+        let mut bulla = boot(verb, kernel, initrd, cmdline);
+        bulla.args(["--tpm-interface", interface]);
+        bulla
+    };
     let mut bulla = boot("run", kernel, &initrd, cmdline);
     bulla.args(["--accel", "soft", "--nonce", NONCE, "--timeout", "1500"]);
     bulla.arg("--evidence").arg(&handover).arg("--agent-evidence").arg(&guest).arg("--console").arg(&console);
@@ -93,6 +103,17 @@ fn a_stock_kernels_agent_hands_out_evidence_that_verifies_and_powers_off() {
         && let Some(kernel) = stock_kernel_or_skip(test)
     {
         attested_from_inside(&kernel, "console=ttyS0 cryptomgr.notests");
+    }
+}
+
+#[test]
+fn a_stock_kernel_finds_the_tpm_behind_a_fifo_too() {
+    let test = "a stock kernel and the FIFO interface";
+    if soft_or_skip(test)
+        && let Some(kernel) = stock_kernel_or_skip(test)
+    {
+        let shown = attested_through("tis", &kernel, "console=ttyS0 cryptomgr.notests");
+        assert!(shown.contains("tpm_tis MSFT0101:00: 2.0 TPM"), "{shown}");
     }
 }
 
