@@ -3,7 +3,9 @@
 use std::hint::black_box;
 
 use bulla_tpm_types::hash::digest_banks;
-use bulla_tpm_types::{HashAlg, List, PcrSelection, StartupType, command, response, rh, templates};
+use bulla_tpm_types::{
+    HashAlg, List, PcrSelection, PublicKeyRsa, PublicKind, StartupType, command, response, rh, templates,
+};
 use bulla_vtpm::engine::Tpm;
 use bulla_vtpm::platform;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -45,6 +47,34 @@ fn commands(c: &mut Criterion) {
     });
 }
 
+fn rsa(c: &mut Criterion) {
+    let mut tpm = started();
+    // Each template makes another key: how long that takes is a matter of luck.
+    let mut number = 0u64;
+    c.bench_function("CreatePrimary RSA-2048 and FlushContext", |b| {
+        b.iter(|| {
+            number += 1;
+            let mut template = templates::ak_rsa2048();
+            if let PublicKind::Rsa { unique, .. } = &mut template.kind {
+                *unique = PublicKeyRsa::new(&number.to_be_bytes()).unwrap();
+            }
+            let create = command::create_primary(rh::OWNER, &template);
+            let key = response::parse_create_primary(&tpm.execute(0, &create)).unwrap();
+            response::parse_empty(&tpm.execute(0, &command::flush_context(key.handle))).unwrap();
+        });
+    });
+    let create = command::create_primary(rh::OWNER, &templates::ak_rsa2048());
+    let key = response::parse_create_primary(&tpm.execute(0, &create)).unwrap();
+    let selection = List::from_slice(&[PcrSelection::new(HashAlg::Sha256, &[0])]).unwrap();
+    let quote = command::quote(key.handle, &[7; 32], &selection);
+    c.bench_function("Quote RSA-2048", |b| {
+        b.iter(|| {
+            let answer = tpm.execute(0, black_box(&quote));
+            response::parse_quote(&answer).unwrap();
+        });
+    });
+}
+
 fn signals(c: &mut Criterion) {
     let mut tpm = platform::manufacture();
     c.bench_function("_TPM_Init and Startup", |b| {
@@ -68,5 +98,5 @@ fn signals(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, commands, signals);
+criterion_group!(benches, commands, rsa, signals);
 criterion_main!(benches);
