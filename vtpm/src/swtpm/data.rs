@@ -117,16 +117,13 @@ fn receive(shared: &Shared, fd: &OwnedFd, message: &mut Vec<u8>) -> io::Result<b
         if !missing && !headless {
             return Ok(true);
         }
-        loop {
-            let limit = if headless { None } else { Some(&REST) };
-            let [given, more] = wait([Some(shared.data.bell()), Some(fd)], limit)?;
-            if more {
-                break;
+        let limit = if headless { None } else { Some(&REST) };
+        match wait([Some(shared.data.bell()), Some(fd)], limit)? {
+            [_, true] => {}
+            [true, false] => {
+                return Err(io::Error::other("the control channel gave another client within a command"));
             }
-            if given {
-                return Err(io::Error::other("another client was given by the control channel within a command"));
-            }
-            return Ok(true);
+            [false, false] => return Ok(true),
         }
     }
 }
