@@ -364,8 +364,8 @@ impl Tpm {
 
     /// Whether the hierarchy of an index is enabled, so that the index can be used (Part 1, 37.2.6): shEnable for the
     /// owner's indices, phEnableNV for the platform's.
-    pub(super) fn nv_is_enabled(&self, _platform: bool) -> bool {
-        true
+    pub(super) fn nv_is_enabled(&self, platform: bool) -> bool {
+        self.hierarchies.is_enabled(if platform { rh::PLATFORM_NV } else { rh::OWNER })
     }
 
     /// Whether an index is there and enabled.

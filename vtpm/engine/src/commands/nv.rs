@@ -12,12 +12,17 @@ use crate::nv::{MAX_INDEX_SIZE, NUMBER_SIZE};
 use crate::secret::{AuthValue, MAX_DIGEST};
 use crate::selftest::TestSet;
 
-/// TPM2B_NV_PUBLIC, which cannot be empty.
+/// TPM2B_NV_PUBLIC: a size that is not the structure's, be it too small, is TPM_RC_SIZE.
 fn nv_public(r: &mut Reader<'_>) -> Result<NvPublic, bulla_tpm_types::Error> {
-    if r.rest().starts_with(&[0, 0]) {
-        return Err(r.error(ErrorKind::Size, "TPM2B_NV_PUBLIC"));
+    let at = r.clone();
+    let wrong = || at.error(ErrorKind::Size, "TPM2B_NV_PUBLIC");
+    let size = r.u16("TPM2B_NV_PUBLIC")?;
+    if size == 0 {
+        return Err(wrong());
     }
-    r.sized("TPM2B_NV_PUBLIC", NvPublic::unmarshal)
+    let start = r.offset();
+    let public = NvPublic::unmarshal(r)?;
+    if r.offset() - start == usize::from(size) { Ok(public) } else { Err(wrong()) }
 }
 
 /// TPM2B_MAX_NV_BUFFER.
@@ -29,9 +34,7 @@ fn nv_buffer<'a>(p: &mut Params<'a>) -> Result<&'a [u8], Rc> {
 fn check_public(public: &NvPublic) -> Result<(), Rc> {
     let has = |a: A| public.attributes.contains(a);
     let name_size = public.name_alg.size();
-    if public.data_size > MAX_INDEX_SIZE
-        || !matches!(public.auth_policy.len(), 0) && public.auth_policy.len() != name_size
-    {
+    if public.data_size > MAX_INDEX_SIZE || (!public.auth_policy.is_empty() && public.auth_policy.len() != name_size) {
         return Err(rc::SIZE);
     }
     let kind = public.attributes.kind().ok_or(rc::ATTRIBUTES)?;

@@ -492,3 +492,22 @@ fn what_is_saved_comes_back() {
         }
     }
 }
+
+#[test]
+fn indices_of_a_disabled_hierarchy_are_not_there() {
+    let mut tpm = defined(NvKind::Ordinary, open());
+    let of_platform = A::PP_READ | A::PP_WRITE | A::PLATFORM_CREATE;
+    let platform = NvPublic { index: Handle(0x0100_0002), ..public(NvKind::Ordinary, of_platform) };
+    assert_eq!(define(&mut tpm, &platform), rc::SUCCESS);
+    let there = |tpm: &mut Tpm, index| code(tpm, &command::nv_read_public(index));
+    let gone = rc::HANDLE.handle(1);
+    let _ = tpm.hierarchies.set_enabled(rh::PLATFORM_NV, false);
+    tpm.permanent_changed();
+    assert_eq!((there(&mut tpm, INDEX), there(&mut tpm, platform.index)), (rc::SUCCESS, gone));
+    let another = NvPublic { index: Handle(0x0100_0003), ..platform };
+    assert_eq!(define(&mut tpm, &another), rc::HIERARCHY.handle(1));
+    let _ = tpm.hierarchies.set_enabled(rh::PLATFORM_NV, true);
+    let _ = tpm.hierarchies.set_enabled(rh::OWNER, false);
+    tpm.permanent_changed();
+    assert_eq!((there(&mut tpm, INDEX), there(&mut tpm, platform.index)), (gone, rc::SUCCESS));
+}
