@@ -31,11 +31,12 @@ fn enables(r: &mut Reader<'_>) -> Result<Handle, Error> {
     if known { Ok(handle) } else { Err(at.error(ErrorKind::Value, "TPMI_RH_ENABLES")) }
 }
 
-/// TPM2_HierarchyControl (24.2). A hierarchy may disable itself; everything else takes the platform.
+/// TPM2_HierarchyControl (24.2). A hierarchy may disable itself; everything else takes the platform. One that is
+/// disabled authorizes nothing, so it cannot enable itself.
 pub(crate) fn hierarchy_control(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     let (hierarchy, enable) = call.params(|p| Ok((p.with(enables)?, p.yes_no("state")?)))?;
     let by = call.handle(1);
-    if by != rh::PLATFORM && (by != hierarchy || enable) {
+    if by != rh::PLATFORM && by != hierarchy {
         return Err(rc::AUTH_TYPE);
     }
     if tpm.hierarchies.set_enabled(hierarchy, enable) {

@@ -49,7 +49,7 @@ fn a_disabled_hierarchy_is_not_there() {
     assert_eq!(code(&mut tpm, &evict.build()), rc::SUCCESS);
     // Who may: the platform everything, a hierarchy may disable itself.
     assert_eq!(by(&mut tpm, rh::ENDORSEMENT, cc::HIERARCHY_CONTROL, "40000001 00"), rc::AUTH_TYPE);
-    assert_eq!(by(&mut tpm, rh::OWNER, cc::HIERARCHY_CONTROL, "40000001 01"), rc::AUTH_TYPE);
+    assert_eq!(by(&mut tpm, rh::OWNER, cc::HIERARCHY_CONTROL, "40000001 01"), rc::SUCCESS, "it is enabled");
     assert_eq!(by(&mut tpm, rh::OWNER, cc::HIERARCHY_CONTROL, "4000000c 00"), rc::AUTH_TYPE);
     assert_eq!(by(&mut tpm, rh::PLATFORM, cc::HIERARCHY_CONTROL, "40000007 00"), rc::VALUE.parameter(1));
     assert_eq!(by(&mut tpm, rh::OWNER, cc::HIERARCHY_CONTROL, "40000001 00"), rc::SUCCESS);
@@ -61,6 +61,7 @@ fn a_disabled_hierarchy_is_not_there() {
     let external = Builder::new(cc::LOAD_EXTERNAL, &[]).params(|w| w.bytes(&unhex(external))).build();
     assert_eq!(code(&mut tpm, &external), rc::HIERARCHY.parameter(3));
     assert_eq!(property(&mut tpm, pt::STARTUP_CLEAR) & 0xf, 0b1101);
+    assert_eq!(by(&mut tpm, rh::OWNER, cc::HIERARCHY_CONTROL, "40000001 01"), rc::HIERARCHY.handle(1));
     assert_eq!(by(&mut tpm, rh::PLATFORM, cc::HIERARCHY_CONTROL, "40000001 01"), rc::SUCCESS);
     assert_eq!(code(&mut tpm, &command::read_public(Handle(0x8100_0001))), rc::SUCCESS);
     assert_eq!(by(&mut tpm, rh::PLATFORM, cc::HIERARCHY_CONTROL, "4000000d 00"), rc::SUCCESS);
