@@ -114,7 +114,7 @@ const DIFFERENT: &[(&str, u32, u32, &str)] = &[
         "TPM_RC_KEY_SIZE says of which parameter",
     ),
     (
-        "0000 0177 80000001 || 0020 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 0018 000b 0001 01 0001 01",
+        "0000 0177 80000001 || 0020 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 0018 000b 0001 02 0001 01",
         0x2db,
         0x2d2,
         "a key verifies only what it could have signed",
@@ -510,7 +510,7 @@ const LINES_CURVES: &str = "
     0000 0177 80000000 || 0020 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 0018 000b 0030 ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff 0001 01
     0000 0177 80000000 || 0020 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 001c 000b 0030 ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff 0001 01
     0000 0177 80000001 || 0020 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 001a 000b 0001 01 0001 01
-    0000 0177 80000001 || 0020 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 0018 000b 0001 01 0001 01
+    0000 0177 80000001 || 0020 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 0018 000b 0001 02 0001 01
     0000 0177 80000001 || 0020 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 001c 000b 0001 01 0001 01
     0000 0158 80000001 | P | 0001 61 001a 000b 0002 00000000
     0000 0158 80000001 | P | 0001 61 001a 000b 0070 00000000

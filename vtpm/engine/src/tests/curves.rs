@@ -135,6 +135,30 @@ fn known_key(curve: u16) -> PrivateKey {
     PrivateKey::generate(curve, &mut Drbg::new(&[b"known"])).expect("a key")
 }
 
+/// Valid commands, for the fuzzer: about a key that the first of them loads in the fourth slot, and one that decrypts,
+/// in the fifth.
+pub(super) fn valid_commands() -> Vec<Vec<u8>> {
+    let [signer, decrypter] = [Handle(0x8000_0003), Handle(0x8000_0004)];
+    let daa = |count| AsymScheme::Ecdaa { hash: HashAlg::Sha256, count };
+    let point = known_key(ecc::NIST_P384).point().expect("a point");
+    let (s2, p2) = hashed_point();
+    let encrypt = Builder::new(cc::ECC_ENCRYPT, &[decrypter]).params(|w| {
+        w.tpm2b(b"data");
+        w.put(&KdfScheme::Kdf2(HashAlg::Sha384));
+    });
+    vec![
+        command::create_primary(rh::OWNER, &template(SIGN, ecc::NIST_P256, daa(0))),
+        command::create_primary(rh::OWNER, &template(DECRYPT, ecc::NIST_P384, AsymScheme::Null)),
+        commit(signer, &p2, &s2, &p2.y).0,
+        sign(signer, &[0x5a; 32], daa(0)).0,
+        ephemeral(ecc::NIST_P384).0,
+        z_gen_2phase(decrypter, &point, &point, alg::ECDH, 0).0,
+        Builder::new(cc::ECC_PARAMETERS, &[]).params(|w| w.u16(ecc::NIST_P521)).build(),
+        encrypt.build(),
+        decrypt(decrypter, &point, b"data", &[0x5a; 48], KdfScheme::Kdf2(HashAlg::Sha384)).0,
+    ]
+}
+
 #[test]
 fn keys_on_every_curve_sign_digests_of_every_length() {
     for curve in CURVES {

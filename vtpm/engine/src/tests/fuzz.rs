@@ -68,6 +68,7 @@ fn valid_commands() -> Vec<Vec<u8>> {
     .chain(object_commands())
     .chain(session_commands())
     .chain(nv_commands())
+    .chain(super::curves::valid_commands())
     .collect()
 }
 
