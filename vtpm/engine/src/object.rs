@@ -17,6 +17,7 @@ pub(super) const PERSISTENT: usize = 16;
 
 /// The part of a key's sensitive area that makes the key (Part 2, 12.3.2.3).
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "a key on a curve lives in the box of its object")]
 pub(super) enum Material {
     /// TPM_ALG_ECC: the private key, with its public point.
     Ecc(PrivateKey),

@@ -118,7 +118,7 @@ fn a_key_is_its_modulus_and_one_prime() {
     assert!(PrivateKey::from_prime(&parms, &n, &other).is_none());
     assert!(PrivateKey::from_prime(&parms, &n, &p[1..]).is_none());
     assert!(PrivateKey::from_prime(&parms, &n, &[]).is_none());
-    assert!(PrivateKey::from_prime(&parms, &n, &vec![0; 64]).is_none());
+    assert!(PrivateKey::from_prime(&parms, &n, &[0; 64]).is_none());
     assert!(PrivateKey::from_prime(&parms, &n[1..], &p).is_none());
     assert!(PrivateKey::from_prime(&self::parms(2048), &n, &p).is_none());
     // It divides, but is no prime.

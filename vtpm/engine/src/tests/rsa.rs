@@ -255,10 +255,7 @@ fn credentials_and_salts_reach_the_owner_of_an_rsa_key() {
     };
     // A credential's label is not a salt's.
     assert_eq!(code(&mut tpm, &start(secret)), rc::VALUE.parameter(2));
-    let (parms, unique) = match &ek.public.kind {
-        PublicKind::Rsa { parms, unique } => (parms, unique),
-        _ => panic!("an RSA key"),
-    };
+    let PublicKind::Rsa { parms, unique } = &ek.public.kind else { panic!("an RSA key") };
     let public = crate::rsa::PublicKey::new(parms, unique).expect("a key");
     let mut random = crate::drbg::Drbg::new(&[b"salt"]);
     let oaep = AsymScheme::Oaep(HashAlg::Sha256);
