@@ -318,3 +318,54 @@ fn signatures_hmacs_and_persistent_keys() {
     tpm.write("message2", b"something else");
     tpm.refused("tpm2_verifysignature -c external.ctx -g sha256 -m message2 -s sig", "0x2db");
 }
+
+#[test]
+fn nv_indices_of_every_type() {
+    let Some(tpm) = Simulator::start("NV indices") else { return };
+    tpm.write("data", b"eight oc");
+    tpm.write("pin", &[0, 0, 0, 0, 0, 0, 0, 2]);
+    let basic = "ownerread|ownerwrite|authread|authwrite";
+    tpm.run(&format!(
+        "tpm2_nvdefine -Q -C o -s 16 -a {basic}|write_stclear|read_stclear 0x1500001
+         tpm2_nvwrite -Q -C o -i data --offset 4 0x1500001
+         tpm2_nvread -Q -C 0x1500001 -s 8 --offset 4 -o out 0x1500001
+         tpm2_nvdefine -Q -C o -a {basic}|nt=counter 0x1500002
+         tpm2_nvincrement -Q -C o 0x1500002
+         tpm2_nvincrement -Q -C 0x1500002 0x1500002
+         tpm2_nvread -Q -C o -s 8 -o count 0x1500002
+         tpm2_nvdefine -Q -C o -a {basic}|nt=bits 0x1500003
+         tpm2_nvsetbits -Q -C o --bits 0x8001 0x1500003
+         tpm2_nvread -Q -C o -s 8 -o bits 0x1500003
+         tpm2_nvdefine -Q -C o -g sha384 -a {basic}|nt=extend 0x1500004
+         tpm2_nvextend -Q -C o -i data 0x1500004
+         tpm2_nvread -Q -C o -s 48 -o digest 0x1500004
+         tpm2_createprimary -Q -C o -G ecc -c primary.ctx
+         tpm2_create -Q -C primary.ctx -G ecc -u key.pub -r key.priv
+         tpm2_load -Q -C primary.ctx -u key.pub -r key.priv -c key.ctx
+         tpm2_nvcertify -Q -C key.ctx -g sha256 -f plain -o sig.der --attestation attest --size 8 --offset 4 -c o 0x1500001
+         tpm2_readpublic -Q -c key.ctx -f pem -o key.pem
+         openssl dgst -sha256 -verify key.pem -signature sig.der attest
+         tpm2_nvwritelock -Q -C o 0x1500001
+         tpm2_nvreadlock -Q -C o 0x1500001"
+    ));
+    assert_eq!(tpm.read("out"), b"eight oc");
+    assert_eq!((tpm.read("count"), tpm.read("bits")), (2u64.to_be_bytes().to_vec(), 0x8001u64.to_be_bytes().to_vec()));
+    assert_eq!(tpm.read("digest").len(), 48);
+    assert!(tpm.read("attest").ends_with(b"\0\x04\0\x08eight oc"));
+    // TPM_RC_NV_LOCKED.
+    tpm.refused("tpm2_nvwrite -C o -i data 0x1500001", "0x148");
+    tpm.refused("tpm2_nvread -C o -s 8 0x1500001", "0x148");
+    // A PIN that may be wrong twice. TPM_RC_BAD_AUTH of session 1, then TPM_RC_AUTH_UNAVAILABLE.
+    tpm.run(
+        "tpm2_nvdefine -Q -C o -p 1234 -a ownerread|ownerwrite|authread|no_da|nt=pinfail 0x1500005
+         tpm2_nvwrite -Q -C o -i pin 0x1500005
+         tpm2_nvread -Q -C 0x1500005 -P 1234 -s 8 -o pin.out 0x1500005",
+    );
+    tpm.refused("tpm2_nvread -C 0x1500005 -P 4321 -s 8 0x1500005", "0x9a2");
+    tpm.refused("tpm2_nvread -C 0x1500005 -P 4321 -s 8 0x1500005", "0x9a2");
+    tpm.refused("tpm2_nvread -C 0x1500005 -P 1234 -s 8 0x1500005", "0x12f");
+    let listed = tpm.run("tpm2_getcap handles-nv-index");
+    assert_eq!(listed.lines().count(), 5, "{listed}");
+    tpm.run("tpm2_nvundefine -Q -C o 0x1500005");
+    assert!(tpm.run("tpm2_nvreadpublic 0x1500004").contains("sha384"));
+}
