@@ -7,14 +7,20 @@ use bulla_vtpm_client::Locality;
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::engine::{Clock, Entropy, EntropyError, StateError, Tpm};
+use crate::engine::{Clock, Entropy, EntropyError, Profile, StateError, Tpm};
 use crate::server::Engine;
 use crate::state::{Opened, Origin};
+
+/// For tests only: the vendor string of the TPMs that this process manufactures. tpm2-tools' own tests skip what fails
+/// unless the vendor is that of a simulator.
+pub const TEST_VENDOR: &str = "BULLA_VTPM_TEST_VENDOR";
 
 /// Manufactures a TPM with fresh seeds on this platform. Works inside the sandbox.
 #[must_use]
 pub fn manufacture() -> Tpm {
-    Tpm::manufacture(Box::new(Kernel), Box::new(SinceStart(Instant::now())))
+    let vendor = std::env::var(TEST_VENDOR).ok();
+    let profile = vendor.and_then(|vendor| Profile::default().vendor(&vendor)).unwrap_or_default();
+    Tpm::manufacture_as(&profile, Box::new(Kernel), Box::new(SinceStart(Instant::now())))
 }
 
 /// The TPM whose permanent state this is, on this platform, powered off.
