@@ -18,14 +18,14 @@ mod wire;
 pub use boot::{boot_window, kernel};
 pub use cpu::cpu;
 pub use measured::{eventlog, evidence, expected, policy};
-pub use tpm::{tpm_command, tpm_types};
+pub use tpm::{tpm_command, tpm_types, vtpm_state};
 pub use wire::{agent_line, channel, vtpm_frame};
 
 /// The body of a target.
 pub type Body = fn(&[u8]) -> bool;
 
 /// Every target: its name, which is also that of its program and of its folder of seeds, and its body.
-pub const TARGETS: [(&str, Body); 12] = [
+pub const TARGETS: [(&str, Body); 13] = [
     ("tpm_command", tpm_command),
     ("tpm_types", tpm_types),
     ("eventlog", eventlog),
@@ -38,4 +38,5 @@ pub const TARGETS: [(&str, Body); 12] = [
     ("channel", channel),
     ("agent_line", agent_line),
     ("cpu", cpu),
+    ("vtpm_state", vtpm_state),
 ];

@@ -60,6 +60,47 @@ pub fn tpm_command(bytes: &[u8]) -> bool {
     successes > 0
 }
 
+/// A TPM's state, permanent or volatile by the first byte's lowest bit.
+///
+/// 0: the rest is a permanent state. What loads is written as what loads again, the same, and starts.
+/// 1: the rest are changes of a started TPM's volatile state, each an offset of 16 bits and a byte. What is restored answers commands.
+///
+/// Answers whether it was a state.
+pub fn vtpm_state(bytes: &[u8]) -> bool {
+    let Some((kind, rest)) = bytes.split_first() else { return false };
+    let platform = Platform::default();
+    let load = |state: &[u8]| Tpm::load(Box::new(platform.clone()), Box::new(platform.clone()), state);
+    if kind & 1 == 0 {
+        let Ok(mut tpm) = load(rest) else { return false };
+        let written = tpm.permanent();
+        let again = load(&written).expect("what was written by itself");
+        assert_eq!(*again.permanent(), *written);
+        tpm.init();
+        check_response(&tpm.execute(0, &command::startup(StartupType::State)));
+        check_response(&tpm.execute(0, &command::startup(StartupType::Clear)));
+        return true;
+    }
+    let mut tpm = Tpm::manufacture(Box::new(platform.clone()), Box::new(platform.clone()));
+    power_cycle(&mut tpm);
+    for setup in [command::hash_sequence_start(None), command::pcr_event(16, b"event")] {
+        assert!(check_response(&tpm.execute(0, &setup)));
+    }
+    let (permanent, mut volatile) = (tpm.permanent(), tpm.volatile());
+    for change in rest.chunks_exact(3) {
+        let at = usize::from(u16::from_be_bytes([change[0], change[1]]));
+        if let Some(byte) = volatile.get_mut(at) {
+            *byte = change[2];
+        }
+    }
+    let mut tpm = load(&permanent).expect("unchanged");
+    let restored = tpm.restore_volatile(&volatile).is_ok();
+    for cmd in [command::read_clock(), command::get_random(8), command::get_capability(1, 0x0200_0000, 64)] {
+        check_response(&tpm.execute(0, &cmd));
+    }
+    power_cycle(&mut tpm);
+    restored
+}
+
 fn power_cycle(tpm: &mut Tpm) {
     tpm.init();
     let response = tpm.execute(0, &command::startup(StartupType::Clear));

@@ -54,5 +54,6 @@ replays!(
     vtpm_frame,
     channel,
     agent_line,
-    cpu
+    cpu,
+    vtpm_state
 );
