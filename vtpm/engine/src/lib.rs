@@ -22,6 +22,7 @@ mod commands;
 mod context;
 mod create;
 mod crypto;
+mod der;
 mod derive;
 mod dispatch;
 mod drbg;
@@ -49,6 +50,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod time;
+mod x509;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

@@ -5,9 +5,9 @@ use bulla_tpm_types::{CommandAttributes, Handle, IMPLEMENTATION_PCR, Rc, cc, ht,
 use super::Tpm;
 use super::auth::Role;
 use super::commands::{
-    attest, audit, capability, clock, commit, context, dictionary, duplicate, ecc_crypt, ecdh, hash, hierarchy,
-    lifecycle, nv, object, pcr, policy, policy_auth, policy_nv, presence, primary, random, rsa, selftest, session,
-    sign, symmetric,
+    attest, audit, capability, certify_x509, clock, commit, context, dictionary, duplicate, ecc_crypt, ecdh, hash,
+    hierarchy, lifecycle, nv, object, pcr, policy, policy_auth, policy_nv, presence, primary, random, rsa, selftest,
+    session, sign, symmetric,
 };
 use super::dispatch::Call;
 use super::object::SLOTS;
@@ -486,6 +486,9 @@ pub(crate) static COMMANDS: &[Command] = &[
         policy_nv::policy_authorize_nv,
     ),
     command(cc::ENCRYPT_DECRYPT_2, "EncryptDecrypt2", &[user(Object)], NONE, symmetric::encrypt_decrypt_2)
+        .takes()
+        .gives(),
+    command(cc::CERTIFY_X509, "CertifyX509", &[admin(Object), user(ObjectOrNull)], NONE, certify_x509::certify_x509)
         .takes()
         .gives(),
     command(cc::ECC_ENCRYPT, "ECC_Encrypt", &[plain(Object)], NONE, ecc_crypt::ecc_encrypt).takes().gives(),

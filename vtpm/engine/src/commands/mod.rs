@@ -6,6 +6,7 @@
 pub(super) mod attest;
 pub(super) mod audit;
 pub(super) mod capability;
+pub(super) mod certify_x509;
 pub(super) mod clock;
 pub(super) mod commit;
 pub(super) mod context;

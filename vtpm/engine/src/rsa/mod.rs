@@ -16,7 +16,10 @@ mod selftest;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
 pub(super) use generate::generate;
+pub(super) use generate::generate_while;
 pub(super) use key::{PrivateKey, PublicKey, exponent};
+pub(super) use padding::salt_size;
 pub(super) use scheme::{decrypt, encrypt, sign, verify};
 pub(super) use selftest::self_test;

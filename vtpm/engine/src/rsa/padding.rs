@@ -42,7 +42,7 @@ pub(super) fn pkcs1(alg: HashAlg, digest: &[u8], size: usize) -> Option<Vec<u8>>
 }
 
 /// Octets of a salt: as many as a digest, or what fits if that is less (Part 1, B.7; FIPS 186-5, 5.4).
-fn salt_size(alg: HashAlg, size: usize) -> Option<usize> {
+pub(crate) fn salt_size(alg: HashAlg, size: usize) -> Option<usize> {
     size.checked_sub(alg.size() + 2).map(|room| room.min(alg.size()))
 }
 

@@ -69,6 +69,7 @@ fn valid_commands() -> Vec<Vec<u8>> {
     .chain(session_commands())
     .chain(nv_commands())
     .chain(super::curves::valid_commands())
+    .chain(super::x509::valid_commands())
     .collect()
 }
 

@@ -21,6 +21,7 @@ mod rsa;
 mod sessions;
 mod state;
 mod symmetric;
+mod x509;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
