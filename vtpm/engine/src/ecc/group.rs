@@ -47,11 +47,11 @@ impl Group for NistP521 {
 /// A number as long as the curve's: leading zeros are there or not.
 pub(super) fn padded<C: Group>(number: &[u8]) -> Option<FieldBytes<C>> {
     let mut field = FieldBytes::<C>::default();
-    let first = number.iter().position(|b| *b != 0).unwrap_or(number.len());
-    let number = number.get(first..)?;
+    // A number of the right length or less, as every private key of this TPM's is, is not looked into.
+    let (above, number) = number.split_at_checked(number.len().saturating_sub(field.len()))?;
     let start = field.len().checked_sub(number.len())?;
     field.get_mut(start..)?.copy_from_slice(number);
-    Some(field)
+    above.iter().all(|b| *b == 0).then_some(field)
 }
 
 /// A private key from a generator: its first output that is in [1, n-1] (FIPS 186-5, A.2.2). An output has as many

@@ -40,7 +40,7 @@ pub(super) fn sign<C: Group>(
     (0..ATTEMPTS).find_map(|_| {
         let k = group::generate::<C>(&mut nonces)?;
         let r = challenge::<C>(alg, ProjectivePoint::<C>::mul_by_generator(k.as_nonzero_scalar()), digest)?;
-        let s = sum(key, &k, Scalar::<C>::from_repr(r.clone()).into_option()?)?;
+        let s = sum(key, &k, Scalar::<C>::from_repr(r).into_option()?)?;
         Some((EccParameter::new(&r)?, s))
     })
 }
