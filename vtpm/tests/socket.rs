@@ -15,8 +15,11 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use bulla_tpm_types::{StartupType, command};
+use bulla_tpm_types::{StartupType, command, rh, templates};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use program::{PROGRAM, Tpm, exchange, folder, installed, response_code};
@@ -279,6 +282,27 @@ fn a_stored_volatile_state_is_good_until_the_next_command() {
     assert_eq!(response_code(&exchange(&mut data, &GET_RANDOM)), 0);
     assert_eq!(control.ask(INIT, &[0; 4], 4), SUCCESS);
     assert_eq!(response_code(&exchange(&mut data, &GET_RANDOM)), 0x100);
+}
+
+/// The control channel is heard while a command runs, and ends the search for an RSA key.
+#[test]
+fn a_running_command_can_be_cancelled() {
+    let tpm = Tpm::unix(&["--flags", "startup-clear"]);
+    let (mut control, data) = tpm.connect();
+    let ended = Arc::new(AtomicBool::new(false));
+    let says_so = Arc::clone(&ended);
+    let client = thread::spawn(move || {
+        let mut data = data;
+        let make = command::create_primary(rh::NULL, &templates::ek_h7_rsa4096());
+        // One that ends before it is cancelled is possible, if hardly; each leaves an object.
+        let cancelled = (0..6).any(|_| response_code(&exchange(&mut data, &make)) == 0x909);
+        says_so.store(true, Ordering::Release);
+        (cancelled, response_code(&exchange(&mut data, &GET_RANDOM)))
+    });
+    while !ended.load(Ordering::Acquire) {
+        assert_eq!(control.ask(CANCEL, &[], 4), SUCCESS);
+    }
+    assert_eq!(client.join().unwrap(), (true, 0), "TPM_RC_CANCELED, and the next command is not");
 }
 
 #[test]

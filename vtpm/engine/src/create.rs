@@ -14,6 +14,7 @@ use super::crypto::hmac;
 use super::drbg::Drbg;
 use super::ecc::PrivateKey;
 use super::object::{Material, Private};
+use super::platform::Cancel;
 use super::rsa;
 use super::secret::{INTEGRITY_HASH, Secret};
 
@@ -95,9 +96,8 @@ pub(super) fn check_public(public: &Public) -> Result<(), Rc> {
         PublicKind::SymCipher { sym, .. } => match sym {
             // What authenticates messages does not decrypt any.
             Symmetric::Aes { mode: alg::CMAC, .. } if decrypt => Err(rc::SCHEME),
-            // A parent protects its children in CFB mode.
-            Symmetric::Aes { mode, .. } if !(restricted && decrypt) || *mode == alg::CFB => Ok(()),
-            Symmetric::Aes { .. } => Err(rc::MODE),
+            // A parent protects its children in CFB mode, whatever its own: clients leave it null, and libtpms takes any.
+            Symmetric::Aes { .. } => Ok(()),
             Symmetric::Null => Err(rc::SYMMETRIC),
         },
     }
@@ -106,8 +106,8 @@ pub(super) fn check_public(public: &Public) -> Result<(), Rc> {
 /// Restricted decryption keys are parents: they need a cipher for their children, the others have none.
 fn check_pair_symmetric(is_parent: bool, symmetric: Symmetric) -> Result<(), Rc> {
     match (is_parent, symmetric) {
-        (false, Symmetric::Null) | (true, Symmetric::Aes { mode: alg::CFB, .. }) => Ok(()),
-        (true, Symmetric::Aes { .. }) => Err(rc::MODE),
+        (true, Symmetric::Aes { mode: alg::CMAC, .. }) => Err(rc::MODE),
+        (false, Symmetric::Null) | (true, Symmetric::Aes { .. }) => Ok(()),
         _ => Err(rc::SYMMETRIC),
     }
 }
@@ -146,9 +146,10 @@ fn check_ecc(parms: &EccParms, sign: bool, decrypt: bool, restricted: bool) -> R
 /// For primary keys the order in which the generator is asked is frozen: the key, then the seed.
 ///
 /// # Errors
-/// TPM_RC_KEY_SIZE when the caller's data are no such key.
+/// TPM_RC_KEY_SIZE when the caller's data are no such key; TPM_RC_CANCELED once `cancel` wants it.
 pub(super) fn make(
     random: &mut Drbg,
+    cancel: Option<&dyn Cancel>,
     template: &Public,
     name_alg: HashAlg,
     data: &[u8],
@@ -161,7 +162,9 @@ pub(super) fn make(
     let mut public = *template;
     if let PublicKind::Rsa { parms, unique } = &mut public.kind {
         let exponent = rsa::exponent(parms).ok_or(rc::FAILURE)?;
-        let key = rsa::generate(random, parms.key_bits, exponent).ok_or(rc::FAILURE)?;
+        let wanted = || !cancel.is_some_and(Cancel::wanted);
+        let key = rsa::generate_while(random, parms.key_bits, exponent, &wanted)
+            .ok_or_else(|| if wanted() { rc::FAILURE } else { rc::CANCELED })?;
         *unique = PublicKeyRsa::new(&key.modulus()).ok_or(rc::FAILURE)?;
         let seed = if is_parent(template) { bytes(random, name_alg.size()) } else { Secret::default() };
         return Ok((public, Private { seed, material: Material::Rsa(Box::new(key)) }));

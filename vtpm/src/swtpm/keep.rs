@@ -52,7 +52,8 @@ fn folder(options: &Options) -> Option<(PathBuf, Option<u32>)> {
     }
 }
 
-fn read_key(option: &KeyOption, inherited: &mut Inherited) -> Result<KeySource, KeyError> {
+/// The key or passphrase that an option tells of.
+pub(crate) fn read_key(option: &KeyOption, inherited: &mut Inherited) -> Result<KeySource, KeyError> {
     let mut bytes = Zeroizing::new(Vec::new());
     let (path, read) = match &option.place {
         PathOrFd::Path(path) => (path.clone(), fs::File::open(path)),

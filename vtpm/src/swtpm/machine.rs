@@ -312,6 +312,11 @@ impl Machine {
             return error(rc::FAILURE);
         }
         let Some(code) = code else { return error(rc::INSUFFICIENT) };
+        // Part 3, 5.2 has TPM_RC_BAD_TAG here, in a response with TPM 1.2's tag. OVMF, which asks a TPM on TIS for TPM 1.2's
+        // ticks first, takes any TPM that answers so for a TPM 1.2. This is libtpms' answer.
+        if !is_command(command) {
+            return error(rc::VALUE);
+        }
         self.last = Some(code);
         if self.suspended.is_some() && self.forget_suspended().is_err() {
             return error(rc::FAILURE);

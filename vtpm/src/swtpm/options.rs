@@ -365,7 +365,8 @@ fn tpm_state(text: &str) -> Result<TpmState, OptionError> {
     Ok(TpmState { dir, mode: options.mode("mode")? })
 }
 
-fn key(text: &str) -> Result<KeyOption, OptionError> {
+/// `--key` and `--migration-key`.
+pub(crate) fn key(text: &str) -> Result<KeyOption, OptionError> {
     const KNOWN: Known = &[
         ("file", Kind::Value),
         ("fd", Kind::Value),

@@ -71,7 +71,8 @@ impl Tpm {
             return Err(rc::SIZE.parameter(1));
         }
         let (public, private) =
-            create::make(&mut self.random, template, name_alg, sensitive.data).map_err(|e| e.parameter(1))?;
+            create::make(&mut self.random, self.cancel.as_deref(), template, name_alg, sensitive.data)
+                .map_err(|e| e.parameter(1))?;
         let name = public.name();
         let key = Key {
             qualified_name: qualified_name(&public, &parent.qualified_name, &name),

@@ -11,6 +11,7 @@ use crate::create::{self, Parent};
 use crate::dispatch::Call;
 use crate::drbg::Drbg;
 use crate::object::{Key, Kind, Object, qualified_name};
+use crate::platform::Cancel;
 use crate::secret::AuthValue;
 use crate::selftest::TestSet;
 
@@ -36,7 +37,7 @@ impl Tpm {
             TestSet::of(template) | TestSet::BANKS | TestSet::hash(name_alg) | TestSet::DRBG | TestSet::ECDSA,
         )?;
         let seed = self.hierarchies.get(hierarchy).map(|h| &h.seed).ok_or(rc::HIERARCHY.handle(1))?;
-        match derive(&seed[..], template, name_alg, sensitive.data, hierarchy) {
+        match derive(&seed[..], self.cancel.as_deref(), template, name_alg, (sensitive.data, hierarchy)) {
             // The generator answers keys: this cannot happen in a healthy TPM.
             Err(rc::FAILURE) => {
                 self.fail();
@@ -84,9 +85,15 @@ fn hierarchy_name(hierarchy: Handle) -> Name {
 ///
 /// An HMAC_DRBG is instantiated from the seed, a label, the template's Name and the caller's data; the key comes
 /// from it as a random one comes from the TPM's own generator.
-fn derive(seed: &[u8], template: &Public, name_alg: HashAlg, data: &[u8], hierarchy: Handle) -> Result<Key, Rc> {
+fn derive(
+    seed: &[u8],
+    cancel: Option<&dyn Cancel>,
+    template: &Public,
+    name_alg: HashAlg,
+    (data, hierarchy): (&[u8], Handle),
+) -> Result<Key, Rc> {
     let mut random = Drbg::new(&[seed, LABEL, &template.name(), data]);
-    let (public, private) = create::make(&mut random, template, name_alg, data)?;
+    let (public, private) = create::make(&mut random, cancel, template, name_alg, data)?;
     let name = public.name();
     // Part 1, 26.5: the Qualified Name of a primary object is over the hierarchy's handle.
     let qualified_name = qualified_name(&public, &hierarchy.to_vec(), &name);
@@ -99,7 +106,7 @@ mod tests {
     use bulla_tpm_types::{EccParameter, PublicKind, templates};
 
     fn derived(template: &Public) -> Key {
-        derive(&[0x5a; 64], template, HashAlg::Sha256, &[], bulla_tpm_types::rh::ENDORSEMENT).expect("a key")
+        derive(&[0x5a; 64], None, template, HashAlg::Sha256, (&[], bulla_tpm_types::rh::ENDORSEMENT)).expect("a key")
     }
 
     fn hex(bytes: &[u8]) -> String {
@@ -144,7 +151,8 @@ mod tests {
         let attributes = bulla_tpm_types::ObjectAttributes::from_bits(0x52);
         let template = Public { kind, attributes, ..templates::ak_p256() };
         let hierarchy = bulla_tpm_types::rh::ENDORSEMENT;
-        let sealed = derive(&[0x5a; 64], &template, HashAlg::Sha256, b"sealed", hierarchy).expect("sealed data");
+        let sealed =
+            derive(&[0x5a; 64], None, &template, HashAlg::Sha256, (b"sealed", hierarchy)).expect("sealed data");
         assert_eq!(seed(&sealed), "edd83182544b66887ded5ff40b17b11f07055c7d9906fd17bee17fea2c5042b6");
         let PublicKind::KeyedHash { unique, .. } = sealed.public.kind else { panic!("sealed data") };
         assert_eq!(hex(&unique), "1bbc01f02eef5cc07f5060d3b224ee4681059f00cf2694e3bcde224f72441559");

@@ -36,12 +36,20 @@ const FAR_BITS: usize = 100;
 /// is at least lcm(p-1, q-1)/e, which is too small only if p - 1 and q - 1 share nearly half of their bits: no
 /// random primes do. Primes after a long gap are likelier than others, by a factor that costs an attacker's
 /// uncertainty less than four bits.
-pub(crate) fn generate(random: &mut Drbg, bits: u16, e: u32) -> Option<PrivateKey> {
+///
+/// `wanted` is asked before each candidate; when it is not, the answer is `None`. It has no part in which key is made.
+pub(crate) fn generate_while(random: &mut Drbg, bits: u16, e: u32, wanted: &dyn Fn() -> bool) -> Option<PrivateKey> {
     let small = small_primes();
-    let mut next = |draws| prime(random, usize::from(bits / 16), e, &small, draws);
+    let mut next = |draws| prime(random, usize::from(bits / 16), e, (&small, wanted), draws);
     let p = next(DRAWS)?;
-    let q = (0..DRAWS).find_map(|_| next(DRAWS).filter(|q| differ(&p, q)))?;
+    let q = (0..DRAWS).take_while(|_| wanted()).find_map(|_| next(DRAWS).filter(|q| differ(&p, q)))?;
     PrivateKey::from_primes((*p).clone(), (*q).clone(), bits, e)
+}
+
+/// [`generate_while`] it is done.
+#[cfg(test)]
+pub(crate) fn generate(random: &mut Drbg, bits: u16, e: u32) -> Option<PrivateKey> {
+    generate_while(random, bits, e, &|| true)
 }
 
 fn differ(p: &BoxedUint, q: &BoxedUint) -> bool {
@@ -50,8 +58,11 @@ fn differ(p: &BoxedUint, q: &BoxedUint) -> bool {
     p.shr(low) != q.shr(low)
 }
 
-fn prime(random: &mut Drbg, size: usize, e: u32, small: &[u32], draws: usize) -> Option<Zeroizing<BoxedUint>> {
-    (0..draws).find_map(|_| draw(random, size).and_then(|start| search(&start, e, small)))
+/// What the search for a prime is done with: the small primes, and whether it is still wanted.
+type Search<'a> = (&'a [u32], &'a dyn Fn() -> bool);
+
+fn prime(random: &mut Drbg, size: usize, e: u32, by: Search<'_>, draws: usize) -> Option<Zeroizing<BoxedUint>> {
+    (0..draws).take_while(|_| by.1()).find_map(|_| draw(random, size).and_then(|start| search(&start, e, by)))
 }
 
 fn draw(random: &mut Drbg, size: usize) -> Option<Zeroizing<BoxedUint>> {
@@ -63,11 +74,11 @@ fn draw(random: &mut Drbg, size: usize) -> Option<Zeroizing<BoxedUint>> {
 }
 
 /// The first prime in the window of a number.
-fn search(start: &BoxedUint, e: u32, small: &[u32]) -> Option<Zeroizing<BoxedUint>> {
+fn search(start: &BoxedUint, e: u32, (small, wanted): Search<'_>) -> Option<Zeroizing<BoxedUint>> {
     let e = NonZero::new(Limb(e.into())).into_option()?;
     let flags = sieve(start, WINDOW, small)?;
     let bits = start.bits_precision();
-    (0u64..).zip(flags).filter(|(_, may_be)| *may_be).find_map(|(i, _)| {
+    (0u64..).zip(flags).filter(|(_, may_be)| *may_be).take_while(|_| wanted()).find_map(|(i, _)| {
         let (candidate, carry) = start.overflowing_add(BoxedUint::from(2 * i).resize_unchecked(bits));
         let candidate = Zeroizing::new(candidate);
         let usable = !bool::from(carry) && candidate.rem_limb(e).0 != 1;
@@ -133,6 +144,17 @@ mod tests {
         }
         let key = generate(&mut Drbg::new(&[b"bulla RSA vector e"]), 1024, 4_294_967_291).expect("a key");
         assert_eq!(sha256(&key.modulus()), "ec2863461ee2d5aaf2e5742328d582785fec6dd5244d6d40e2a1c3eb4be96c31");
+    }
+
+    #[test]
+    fn a_search_that_is_no_longer_wanted_ends() {
+        let left = core::cell::Cell::new(5);
+        let wanted = || {
+            left.set(left.get() - 1);
+            left.get() >= 0
+        };
+        assert!(generate_while(&mut Drbg::new(&[b"cancel"]), 4096, 65537, &wanted).is_none());
+        assert!(left.get() > -10, "asked {} times after it was not wanted", -left.get());
     }
 
     #[test]
