@@ -26,7 +26,30 @@ pub(super) fn check_template(public: &Public, parent: Option<&Public>, data_give
     let name_alg = public.name_alg.ok_or(rc::HASH)?;
     check_attributes(public, parent, data_given)?;
     check_public(public)?;
+    parent.map_or(Ok(()), |parent| check_storage(public, parent))?;
     Ok(name_alg)
+}
+
+/// Checks that a storage key which stays with its parent protects its children as the parent does (Part 3, 12.1).
+pub(super) fn check_storage(public: &Public, parent: &Public) -> Result<(), Rc> {
+    let stays = is_parent(public) && public.attributes.contains(ObjectAttributes::FIXED_PARENT);
+    let Some(own) = symmetric(public).filter(|_| stays) else {
+        return Ok(());
+    };
+    if public.name_alg != parent.name_alg {
+        return Err(rc::HASH);
+    }
+    if symmetric(parent) == Some(own) { Ok(()) } else { Err(rc::SYMMETRIC) }
+}
+
+/// The cipher of a key, or for its children; a KEYEDHASH has none.
+pub(super) fn symmetric(public: &Public) -> Option<Symmetric> {
+    match public.kind {
+        PublicKind::Rsa { parms, .. } => Some(parms.symmetric),
+        PublicKind::Ecc { parms, .. } => Some(parms.symmetric),
+        PublicKind::SymCipher { sym, .. } => Some(sym),
+        PublicKind::KeyedHash { .. } => None,
+    }
 }
 
 /// Checks the attributes of a new object (Part 1, 25 and 27.6; Part 3, 12.1 "CreateChecks").

@@ -126,7 +126,7 @@ fn templates_that_make_no_sense_are_refused() {
     refused(parms(ak, &|p| p.curve = 0x10), rc::CURVE);
     refused(parms(ak, &|p| p.symmetric = Symmetric::AES_128_CFB), rc::SYMMETRIC);
     refused(parms(ek, &|p| p.symmetric = Symmetric::Null), rc::SYMMETRIC);
-    refused(parms(ek, &|p| p.symmetric = Symmetric::Aes { bits: 128, mode: alg::CBC }), rc::MODE);
+    refused(parms(ek, &|p| p.symmetric = Symmetric::Aes { bits: 128, mode: alg::CMAC }), rc::MODE);
     refused(parms(ak, &|p| p.scheme = AsymScheme::Null), rc::SCHEME);
     refused(parms(ak, &|p| p.scheme = AsymScheme::Ecdh(HashAlg::Sha256)), rc::SCHEME);
     refused(parms(ek, &|p| p.scheme = AsymScheme::Ecdsa(HashAlg::Sha256)), rc::SCHEME);
