@@ -330,7 +330,7 @@ fn the_data_channel_can_be_given_over_the_control_channel() {
     drop(ours);
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     while give(&theirs, &mut control) != SUCCESS {
-        std::thread::yield_now();
+        thread::yield_now();
     }
     assert_eq!(response_code(&exchange(&mut ours, &GET_RANDOM)), 0);
 }
