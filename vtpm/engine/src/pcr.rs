@@ -225,8 +225,10 @@ impl Pcrs {
 
     /// TPM Reset and Restart: initial values (Part 3, 9.3).
     ///
-    /// PCR 0 starts at the locality of the startup, unless an H-CRTM has given it its value.
+    /// PCR 0 starts at the locality of the startup, unless an H-CRTM has given it its value. As in the reference
+    /// implementation, an initial value is a change that pcrUpdateCounter counts.
     pub(super) fn startup_clear(&mut self, hcrtm: bool, locality: u8) {
+        (0..IMPLEMENTATION_PCR).filter(|pcr| *pcr != HCRTM_PCR || !hcrtm).for_each(|pcr| self.count(pcr));
         self.for_each(|pcr, value| {
             if pcr == HCRTM_PCR && hcrtm {
                 return;
@@ -246,6 +248,7 @@ impl Pcrs {
     /// TPM Resume: the saved PCR come back, the others get their initial values (Part 3, 9.3).
     pub(super) fn startup_state(&mut self, saved: &SavedPcrs) {
         *self = saved.0.clone();
+        (0..IMPLEMENTATION_PCR).filter(|pcr| !is_saved(*pcr)).for_each(|pcr| self.count(pcr));
         self.for_each(|pcr, value| {
             if !is_saved(pcr) {
                 value.fill(if is_drtm(pcr) { 0xff } else { 0 });

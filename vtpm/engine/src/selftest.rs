@@ -90,11 +90,6 @@ pub(super) struct SelfTests {
 }
 
 impl SelfTests {
-    /// Whether every test has passed.
-    pub(super) fn all_passed(&self) -> bool {
-        self.passed.contains(TestSet::ALL)
-    }
-
     /// The algorithms still to be tested, in ascending order.
     pub(super) fn untested(&self) -> impl Iterator<Item = AlgId> + '_ {
         TESTS.iter().filter(|t| !self.passed.contains(t.set)).map(|t| t.alg)
