@@ -5,6 +5,7 @@ pub mod info;
 pub mod platform;
 pub mod sandbox;
 pub mod server;
+pub mod setup;
 pub mod state;
 pub mod swtpm;
 

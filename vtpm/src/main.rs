@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use bulla_vtpm::info::{self, Named, Properties};
 use bulla_vtpm::state::{self, FileAnchor, KeyFormat, KeySource};
-use bulla_vtpm::{platform, sandbox, server, swtpm};
+use bulla_vtpm::{platform, sandbox, server, setup, swtpm};
 use bulla_vtpm_client::Exit;
 use clap::{Parser, Subcommand};
 
@@ -50,6 +50,8 @@ enum Command {
     },
     /// Be a TPM on sockets, as `swtpm socket --tpm2` is and with its options: for QEMU, libvirt and the TPM software stack
     Socket(Box<swtpm::Options>),
+    /// Manufacture the state of a TPM before its first use, as `swtpm_setup --tpm2` does: endorsement keys and certificates
+    Setup(Box<setup::Options>),
     /// Manufacture a TPM in memory and print its properties: algorithms, PCR banks, commands
     Info {
         /// Print JSON
@@ -77,13 +79,13 @@ struct StateArguments {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  the monitor closed the socket; or info was printed
+  0  the monitor closed the socket; or info was printed; or the state was made, or is there and --not-overwrite
   2  the command line was wrong
   3  the sandbox could not be entered; nothing was read
   4  the monitor sent what is not a frame
-  5  the socket, or standard output, failed
+  5  the socket, standard output, or the certificate authority or another file of setup failed
   6  the TPM failed
-  7  the TPM's state could not be opened: no such key, another key, damaged, no access
+  7  the TPM's state could not be opened: no such key, another key, damaged, no access; or setup found one already
   8  another process has the TPM's state
   9  the TPM's state was rolled back
 A process killed by SIGSYS tried to leave its sandbox: please report it.";
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve { fd, parent, state } => serve(fd, parent, &state),
         Command::Socket(options) => return socket(&options).unwrap_or_else(give_up),
+        Command::Setup(options) => set_up(&options),
         Command::Info { json } => print_info(json),
     };
     match result {
@@ -162,6 +165,12 @@ fn socket(options: &swtpm::Options) -> Result<ExitCode, Failure> {
     // SAFETY: the unsafe rule 1 of this file is `adopt`'s.
     let inherited = unsafe { swtpm::Inherited::adopt(options.descriptors()) }.map_err(failure(Exit::Usage))?;
     swtpm::run(options, inherited).map(ExitCode::from).map_err(|error| (error.exit(), error.to_string()))
+}
+
+fn set_up(options: &setup::Options) -> Result<(), Failure> {
+    // SAFETY: the unsafe rule 1 of this file is `adopt`'s.
+    let mut inherited = unsafe { swtpm::Inherited::adopt(options.descriptor()) }.map_err(failure(Exit::Usage))?;
+    setup::run(options, &mut inherited).map(drop).map_err(|error| (error.exit(), error.to_string()))
 }
 
 fn print_info(json: bool) -> Result<(), Failure> {

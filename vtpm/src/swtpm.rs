@@ -43,6 +43,9 @@ pub use options::{
 };
 pub use suboptions::OptionError;
 
+pub(crate) use keep::read_key;
+pub(crate) use options::key as parse_key;
+
 use daemon::Role;
 use data::Manners;
 use listen::Endpoint;

@@ -308,7 +308,7 @@ fn beside(dir: &Path, new: bool) -> Result<SecretBytes, KeyError> {
 }
 
 /// Fills `out` from the kernel's generator.
-pub(super) fn random(out: &mut [u8]) -> Result<(), KeyError> {
+pub(crate) fn random(out: &mut [u8]) -> Result<(), KeyError> {
     let mut rest = out;
     while !rest.is_empty() {
         match rustix::rand::getrandom(&mut *rest, GetRandomFlags::empty()) {

@@ -53,7 +53,8 @@ pub use key::{KeyError, KeyFormat, KeyKind, KeySource, SecretBytes};
 pub use slot::Mark;
 
 use crate::engine::{Storage, StorageError};
-use key::{Kdf, StateKey, random};
+pub(crate) use key::random;
+use key::{Kdf, StateKey};
 use slot::{HEADER, Header, NONCE, Payload, Place, SLOT, TAG};
 
 /// The state's file in its folder.
@@ -329,6 +330,25 @@ fn judge(found: Mark, previous: Option<[u8; TAG]>, anchored: Option<Mark>) -> Re
         return Ok(());
     }
     Err(OpenError::Forked { found: found.generation, anchored: anchor.generation })
+}
+
+/// Removes the state in a folder, and the key beside it. Answers whether there was one.
+///
+/// # Errors
+/// When another process has it, or the system does not remove it.
+pub fn remove(dir: &Path) -> Result<bool, OpenError> {
+    let path = dir.join(STATE_FILE);
+    let file = match open_file(dir, &path, false) {
+        Err(OpenError::None(_)) => return Ok(false),
+        other => other?,
+    };
+    lock(&file, &path)?;
+    fs::remove_file(&path).map_err(of("remove", &path))?;
+    let key = dir.join(key::KEY_FILE);
+    match fs::remove_file(&key) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(of("remove", &key)(error)),
+        _ => Ok(true),
+    }
 }
 
 fn of(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
