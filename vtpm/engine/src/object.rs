@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 
 use bulla_tpm_types::{Handle, Name, ObjectAttributes, Public, PublicKind, Rc, Symmetric, hash, ht, rc, rh};
 
+use super::create;
 use super::ecc::PrivateKey;
 use super::rsa;
 use super::secret::{AuthValue, Secret};
@@ -99,13 +100,7 @@ impl Key {
     /// cipher, all of it loaded and not from outside (Part 1, 23.3).
     pub(super) fn parent(&self) -> Option<Protector<'_>> {
         use ObjectAttributes as A;
-        let symmetric = match self.public.kind {
-            PublicKind::Rsa { parms, .. } => parms.symmetric,
-            PublicKind::Ecc { parms, .. } => parms.symmetric,
-            PublicKind::SymCipher { sym, .. } => sym,
-            PublicKind::KeyedHash { .. } => return None,
-        };
-        let Symmetric::Aes { bits: key_bits, .. } = symmetric else {
+        let Some(Symmetric::Aes { bits: key_bits, .. }) = create::symmetric(&self.public) else {
             return None;
         };
         let stores = self.has(A::RESTRICTED.with(A::DECRYPT)) && !self.signs() && !self.external;

@@ -110,6 +110,7 @@ impl Tpm {
             return Err(rc::ATTRIBUTES.parameter(2));
         }
         create::check_public(&template).map_err(|e| e.parameter(2))?;
+        create::check_storage(&template, &parent.public).map_err(|e| e.parameter(2))?;
         if !sensitive.data.is_empty() {
             let given: Derive = Reader::new(sensitive.data).get().map_err(|e| e.rc().parameter(1))?;
             let or = |own: Label, given: Label| if own.is_empty() { given } else { own };
@@ -219,6 +220,7 @@ pub(crate) fn load(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
         return Err(rc::ATTRIBUTES.parameter(2));
     }
     create::check_public(&public).map_err(|e| e.parameter(2))?;
+    create::check_storage(&public, &parent.public).map_err(|e| e.parameter(2))?;
     let sensitive =
         Reader::new(&plain).sized("TPM2B_SENSITIVE", Sensitive::unmarshal).map_err(|e| e.rc().parameter(1))?;
     let private = sensitive.private(&public.kind, public.name_alg).map_err(|e| e.parameter(1))?;
