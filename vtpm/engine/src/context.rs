@@ -162,7 +162,7 @@ pub(super) fn write_object(w: &mut Writer, object: &Object) {
             w.put(&key.public);
             w.put(&key.qualified_name);
             match &key.private {
-                Some(private) => put_sensitive(w, sensitive_type(&key.public.kind), &object.auth, private),
+                Some(private) => put_sensitive(w, sensitive_type(&key.public.kind), object.auth.as_bytes(), private),
                 None => w.u16(0),
             }
         }

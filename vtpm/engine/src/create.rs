@@ -104,6 +104,14 @@ pub(super) fn check_public(public: &Public) -> Result<(), Rc> {
     if useless || torn || x509 {
         return Err(rc::ATTRIBUTES);
     }
+    check_schemes(public)
+}
+
+/// Checks whether the schemes of a public area go with what its key does.
+pub(super) fn check_schemes(public: &Public) -> Result<(), Rc> {
+    use ObjectAttributes as A;
+    let has = |bit| public.attributes.contains(bit);
+    let (sign, decrypt, restricted) = (has(A::SIGN), has(A::DECRYPT), has(A::RESTRICTED));
     match &public.kind {
         PublicKind::Rsa { parms, .. } => check_rsa(parms, sign, decrypt, restricted),
         PublicKind::Ecc { parms, .. } => check_ecc(parms, sign, decrypt, restricted),

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use bulla_tpm_types::{AlgId, Digest, Error, HashAlg, PublicKind, Rc, Reader, Writer, alg, rc};
+use bulla_tpm_types::{AlgId, Digest, Error, HashAlg, KeyedHashScheme, PublicKind, Rc, Reader, Writer, alg, rc};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -99,10 +99,10 @@ pub(super) fn sensitive_type(kind: &PublicKind) -> AlgId {
 }
 
 /// Writes a TPM2B_SENSITIVE (Part 2, 12.3.2.4) with its size.
-pub(super) fn put_sensitive(w: &mut Writer, kind: AlgId, auth: &AuthValue, private: &Private) {
+pub(super) fn put_sensitive(w: &mut Writer, kind: AlgId, auth: &[u8], private: &Private) {
     w.sized(|w| {
         w.put(&kind);
-        w.tpm2b(auth.as_bytes());
+        w.tpm2b(auth);
         w.tpm2b(&private.seed);
         match &private.material {
             Material::Ecc(key) => w.tpm2b(&key.to_bytes()),
@@ -110,6 +110,17 @@ pub(super) fn put_sensitive(w: &mut Writer, kind: AlgId, auth: &AuthValue, priva
             Material::Data(data) => w.tpm2b(data),
         }
     });
+}
+
+/// The most octets of a KEYEDHASH object's data: a key is no longer than a block of its hash algorithm (Part 2, 12.3.2.3).
+fn most_data(scheme: KeyedHashScheme) -> usize {
+    match scheme {
+        KeyedHashScheme::Null => MAX_DATA,
+        KeyedHashScheme::Hmac(hash) | KeyedHashScheme::Xor { hash, .. } => match hash {
+            HashAlg::Sha1 | HashAlg::Sha256 => 64,
+            HashAlg::Sha384 | HashAlg::Sha512 => 128,
+        },
+    }
 }
 
 /// A sensitive area as it was read: its authValue, and the rest as raw octets.
@@ -150,7 +161,10 @@ impl<'a> Sensitive<'a> {
             return Err(rc::KEY_SIZE);
         }
         let material = match kind {
-            PublicKind::Rsa { parms, .. } if self.value.len() != usize::from(parms.key_bits / 16) => {
+            PublicKind::Rsa { parms, .. }
+                if self.value.len() != usize::from(parms.key_bits / 16)
+                    || self.value.first().is_none_or(|first| *first < 0x80) =>
+            {
                 return Err(rc::KEY_SIZE);
             }
             PublicKind::Rsa { parms, unique } => {
@@ -165,6 +179,7 @@ impl<'a> Sensitive<'a> {
             {
                 return Err(rc::KEY_SIZE);
             }
+            PublicKind::KeyedHash { scheme, .. } if self.value.len() > most_data(*scheme) => return Err(rc::KEY_SIZE),
             _ => Material::Data(Secret::new(self.value.into())),
         };
         Ok(Private { seed: Secret::new(self.seed.into()), material })

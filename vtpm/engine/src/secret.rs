@@ -36,6 +36,13 @@ impl AuthValue {
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// The value with zeros after it, up to this size: what is wrapped does not tell how long it is.
+    pub(super) fn padded(&self, size: usize) -> Secret {
+        let mut padded = Zeroizing::new(alloc::vec![0; size.max(self.0.len())].into_boxed_slice());
+        padded.iter_mut().zip(self.0.iter()).for_each(|(to, from)| *to = *from);
+        padded
+    }
 }
 
 /// Whether two authValues are the same but for their trailing zeros; in constant time for equal lengths.

@@ -38,9 +38,10 @@ impl<'a> Partial<'a> {
     /// Reads one: a SEQUENCE of three or four others and the extensions.
     ///
     /// # Errors
-    /// TPM_RC_SIZE when it is no SEQUENCE of the size that is given, TPM_RC_VALUE for another in it.
+    /// TPM_RC_SIZE when it is no SEQUENCE of the size that is given, TPM_RC_VALUE for nothing, and for another in it.
     pub(super) fn new(octets: &'a [u8]) -> Result<Self, Rc> {
-        let inside = der::only(octets, tag::SEQUENCE).ok_or(rc::SIZE)?;
+        let wrong = if octets.is_empty() { rc::VALUE } else { rc::SIZE };
+        let inside = der::only(octets, tag::SEQUENCE).ok_or(wrong)?;
         Self::of(inside).ok_or(rc::VALUE)
     }
 

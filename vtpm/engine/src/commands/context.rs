@@ -133,22 +133,24 @@ pub(crate) fn evict_control(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<()
         return Err(rc::ATTRIBUTES.handle(2));
     }
     // The owner manages the objects of the storage and endorsement hierarchies, the platform its own; each has
-    // its own half of the handles.
+    // its own half of the handles. The platform may remove any.
     let by_platform = auth == rh::PLATFORM;
-    if by_platform != (key.hierarchy == rh::PLATFORM) {
+    let made = handle.handle_type() == ht::TRANSIENT;
+    if !made && handle != persistent {
+        return Err(rc::HANDLE.handle(2));
+    }
+    let of_platform = key.hierarchy == rh::PLATFORM;
+    if by_platform != of_platform && (made || of_platform) {
         return Err(rc::HIERARCHY.handle(2));
     }
-    if by_platform != (persistent >= PLATFORM_PERSISTENT) {
+    if made && by_platform != (persistent >= PLATFORM_PERSISTENT) {
         return Err(rc::RANGE.parameter(1));
     }
-    if handle.handle_type() == ht::TRANSIENT {
+    if made {
         let object = object.clone();
         tpm.objects.persist(persistent, object)?;
         tpm.permanent_changed();
         return Ok(());
-    }
-    if handle != persistent {
-        return Err(rc::HANDLE.handle(2));
     }
     tpm.objects.evict(handle);
     tpm.permanent_changed();

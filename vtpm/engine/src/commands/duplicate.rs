@@ -132,7 +132,7 @@ pub(crate) fn duplicate(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc
     let name = key.name;
     let private = key.private.as_ref().ok_or(rc::AUTH_UNAVAILABLE)?;
     let mut plain = Writer::from_vec(Vec::with_capacity(MAX_PRIVATE));
-    put_sensitive(&mut plain, sensitive_type(&key.public.kind), &object.auth, private);
+    put_sensitive(&mut plain, sensitive_type(&key.public.kind), &object.auth.padded(alg.size()), private);
     let plain = Zeroizing::new(plain.into_vec());
     // A key of the TPM's own, when the caller leaves it to the TPM; only such a one is answered.
     let mut made = Zeroizing::new(alloc::vec![0; if inner_key.is_empty() { size } else { 0 }]);

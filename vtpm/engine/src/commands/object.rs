@@ -47,7 +47,8 @@ pub(super) fn protect_child(
     auth: &AuthValue,
 ) -> Result<Vec<u8>, Rc> {
     let mut plain = Writer::from_vec(Vec::with_capacity(MAX_PRIVATE));
-    put_sensitive(&mut plain, sensitive_type(&key.public.kind), auth, private);
+    let auth = auth.padded(key.public.name_alg.map_or(0, HashAlg::size));
+    put_sensitive(&mut plain, sensitive_type(&key.public.kind), &auth, private);
     let plain = Zeroizing::new(plain.into_vec());
     protector.wrap(&key.name, Some(random), &plain)
 }
@@ -278,7 +279,10 @@ pub(crate) fn load_external(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<()
         }
         _ => {}
     }
-    create::check_public(&public).map_err(|e| e.parameter(2))?;
+    // Of what only verifies or encrypts, or has no Name, nothing has to be true but that it can be used.
+    let check =
+        if sensitive.is_none() || public.name_alg.is_none() { create::check_schemes } else { create::check_public };
+    check(&public).map_err(|e| e.parameter(2))?;
     if let PublicKind::Rsa { parms, unique } = &public.kind {
         rsa::PublicKey::new(parms, unique).ok_or(rc::KEY.parameter(2))?;
     }
@@ -300,8 +304,8 @@ pub(crate) fn load_external(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<()
         return Err(rc::BINDING.parameter(2));
     }
     let name = public.name();
-    let qualified_name = qualified_name(&public, &hierarchy.to_vec(), &name);
-    let key = Key { public, name, qualified_name, hierarchy, private, external: true };
+    // It is of no parent, so its Qualified Name is its Name.
+    let key = Key { public, name, qualified_name: name, hierarchy, private, external: true };
     let handle = tpm.objects.insert(Object { kind: Kind::Key(Box::new(key)), auth })?;
     call.answer_handle(handle);
     call.out().put(&name);
@@ -388,12 +392,12 @@ pub(crate) fn object_change_auth(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Resu
     let auth = call.params(|p| p.tpm2b(MAX_DIGEST, "newAuth"))?;
     tpm.require(TestSet::BANKS | TestSet::DRBG | TestSet::AES)?;
     let key = tpm.objects.key(call.handle(1)).map_err(|_| rc::TYPE.handle(1))?;
+    if AuthValue::new(auth).as_bytes().len() > key.public.name_alg.map_or(0, HashAlg::size) {
+        return Err(rc::SIZE.parameter(1));
+    }
     let parent = tpm.objects.key(call.handle(2)).map_err(|_| rc::TYPE.handle(2))?;
     let is_child = qualified_name(&key.public, &parent.qualified_name, &key.name) == key.qualified_name;
     let protector = parent.parent().filter(|_| is_child && !key.external).ok_or(rc::TYPE.handle(2))?;
-    if auth.len() > key.public.name_alg.map_or(0, HashAlg::size) {
-        return Err(rc::SIZE.parameter(1));
-    }
     let private = key.private.as_ref().ok_or(rc::AUTH_UNAVAILABLE)?;
     let wrapped = protect_child(&protector, &mut tpm.random, key, private, &AuthValue::new(auth))?;
     call.out().tpm2b(&wrapped);

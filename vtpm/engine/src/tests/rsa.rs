@@ -306,7 +306,7 @@ fn keys_from_outside_are_looked_at() {
     wrong[9] ^= 1;
     assert_eq!(code(&mut tpm, &external(&good, Some(&wrong))), rc::BINDING.parameter(1));
     assert_eq!(code(&mut tpm, &external(&good, Some(&p[1..]))), rc::KEY_SIZE.parameter(1));
-    assert_eq!(code(&mut tpm, &external(&good, Some(&[0; 64]))), rc::BINDING.parameter(1));
+    assert_eq!(code(&mut tpm, &external(&good, Some(&[0; 64]))), rc::KEY_SIZE.parameter(1));
     assert_eq!(code(&mut tpm, &external(&outside(&n[1..]), None)), rc::KEY.parameter(2));
     let mut low = n.to_vec();
     low[0] &= 0x7f;

@@ -186,7 +186,7 @@ fn each_wrong_parameter_has_its_code() {
         (key, hmac.handle, b"", null, &good, rc::SCHEME.handle(2)),
         (hmac.handle, key, b"", null, &good, rc::ASYMMETRIC.handle(1)),
         (rh::NULL, key, b"", null, &good, rc::VALUE.handle(1)),
-        (key, key, b"", null, b"", rc::SIZE.parameter(3)),
+        (key, key, b"", null, b"", rc::VALUE.parameter(3)),
         (key, key, b"", null, &long, rc::SIZE.parameter(3)),
         (key, key, b"", null, &good[..good.len() - 1], rc::SIZE.parameter(3)),
         (key, key, b"", null, &[0; 1025], rc::SIZE.parameter(3)),
