@@ -15,6 +15,7 @@ use super::drbg::Drbg;
 use super::ecc::PrivateKey;
 use super::object::{Material, Private};
 use super::platform::Cancel;
+use super::protect::MAX_DATA;
 use super::rsa;
 use super::secret::{INTEGRITY_HASH, Secret};
 
@@ -177,7 +178,7 @@ fn check_ecc(parms: &EccParms, sign: bool, decrypt: bool, restricted: bool) -> R
 /// For primary keys the order in which the generator is asked is frozen: the key, then the seed.
 ///
 /// # Errors
-/// TPM_RC_KEY_SIZE when the caller's data are no such key; TPM_RC_CANCELED once `cancel` wants it.
+/// TPM_RC_KEY_SIZE when the caller's data are no such key, TPM_RC_SIZE when they are too long; TPM_RC_CANCELED once `cancel` wants it.
 pub(super) fn make(
     random: &mut Drbg,
     cancel: Option<&dyn Cancel>,
@@ -211,12 +212,28 @@ pub(super) fn make(
     if !made && matches!(template.kind, PublicKind::SymCipher { .. }) && data.len() != size {
         return Err(rc::KEY_SIZE);
     }
+    if let (false, PublicKind::KeyedHash { scheme, .. }) = (made, &template.kind)
+        && data.len() > most_data(*scheme)
+    {
+        return Err(rc::SIZE);
+    }
     let data = if made { bytes(random, size) } else { Secret::new(data.into()) };
     let seed = bytes(random, name_alg.size());
     if let PublicKind::KeyedHash { unique, .. } | PublicKind::SymCipher { unique, .. } = &mut public.kind {
         *unique = symmetric_unique(template, name_alg, &seed, &data);
     }
     Ok((public, Private { seed, material: Material::Data(data) }))
+}
+
+/// The most octets of a KEYEDHASH object's data: a key is no longer than a block of its hash algorithm (Part 2, 12.3.2.3).
+pub(super) fn most_data(scheme: KeyedHashScheme) -> usize {
+    match scheme {
+        KeyedHashScheme::Null => MAX_DATA,
+        KeyedHashScheme::Hmac(hash) | KeyedHashScheme::Xor { hash, .. } => match hash {
+            HashAlg::Sha1 | HashAlg::Sha256 => 64,
+            HashAlg::Sha384 | HashAlg::Sha512 => 128,
+        },
+    }
 }
 
 /// Octets of the data that the TPM makes for a symmetric object.

@@ -3,10 +3,11 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use bulla_tpm_types::{AlgId, Digest, Error, HashAlg, KeyedHashScheme, PublicKind, Rc, Reader, Writer, alg, rc};
+use bulla_tpm_types::{AlgId, Digest, Error, HashAlg, PublicKind, Rc, Reader, Writer, alg, rc};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::create;
 use super::crypto::{AES_BLOCK, Direction, aes_cfb, hmac, kdfa};
 use super::drbg::Drbg;
 use super::ecc::PrivateKey;
@@ -112,17 +113,6 @@ pub(super) fn put_sensitive(w: &mut Writer, kind: AlgId, auth: &[u8], private: &
     });
 }
 
-/// The most octets of a KEYEDHASH object's data: a key is no longer than a block of its hash algorithm (Part 2, 12.3.2.3).
-fn most_data(scheme: KeyedHashScheme) -> usize {
-    match scheme {
-        KeyedHashScheme::Null => MAX_DATA,
-        KeyedHashScheme::Hmac(hash) | KeyedHashScheme::Xor { hash, .. } => match hash {
-            HashAlg::Sha1 | HashAlg::Sha256 => 64,
-            HashAlg::Sha384 | HashAlg::Sha512 => 128,
-        },
-    }
-}
-
 /// A sensitive area as it was read: its authValue, and the rest as raw octets.
 pub(super) struct Sensitive<'a> {
     pub(super) kind: AlgId,
@@ -179,7 +169,9 @@ impl<'a> Sensitive<'a> {
             {
                 return Err(rc::KEY_SIZE);
             }
-            PublicKind::KeyedHash { scheme, .. } if self.value.len() > most_data(*scheme) => return Err(rc::KEY_SIZE),
+            PublicKind::KeyedHash { scheme, .. } if self.value.len() > create::most_data(*scheme) => {
+                return Err(rc::KEY_SIZE);
+            }
             _ => Material::Data(Secret::new(self.value.into())),
         };
         Ok(Private { seed: Secret::new(self.seed.into()), material })

@@ -116,14 +116,12 @@ impl<'a> Unmarshal<'a> for RsaParms {
     fn unmarshal(r: &mut Reader<'a>) -> Result<Self, Error> {
         let symmetric = r.get()?;
         let at = r.clone();
-        let scheme = r.get()?;
-        if !matches!(
-            scheme,
-            AsymScheme::Null | AsymScheme::Rsassa(_) | AsymScheme::Rsapss(_) | AsymScheme::Rsaes | AsymScheme::Oaep(_)
-        ) {
+        let known = [alg::NULL, alg::RSASSA, alg::RSAPSS, alg::RSAES, alg::OAEP];
+        if !known.contains(&at.clone().get::<AlgId>()?) {
             // TPMI_ALG_RSA_SCHEME answers TPM_RC_VALUE where its ECC sister answers TPM_RC_SCHEME.
             return Err(at.error(ErrorKind::Value, "TPMI_ALG_RSA_SCHEME"));
         }
+        let scheme = r.get()?;
         let at = r.clone();
         let key_bits = r.u16("TPMI_RSA_KEY_BITS")?;
         if !matches!(key_bits, 1024 | 2048 | 3072 | 4096) {
