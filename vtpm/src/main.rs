@@ -3,14 +3,15 @@
 //! # Unsafe rules
 //!
 //! 1. Before it enters the sandbox this program starts no thread and opens nothing but the files of a state, whose
-//!    descriptors it has the sandbox keep. (Files that it opened, read and closed before are not there any more.)
+//!    descriptors it has the sandbox keep. (Files that it opened, read and closed before are not there any more, nor is the
+//!    way to a TPM of the host's.)
 
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bulla_vtpm::info::{self, Named, Properties};
-use bulla_vtpm::state::{self, FileAnchor, KeyFormat, KeySource};
+use bulla_vtpm::state::{self, AnchorPlace, HostTpm, KeyFormat, KeySource, OpenAnchor};
 use bulla_vtpm::{platform, sandbox, server, setup, swtpm};
 use bulla_vtpm_client::Exit;
 use clap::{Parser, Subcommand};
@@ -66,15 +67,28 @@ struct StateArguments {
     /// Keep the TPM's state in this folder, which is made if it is not there
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// Key that the state is encrypted with: a file of 64 hexadecimal digits. Without it: a file beside the state
-    #[arg(long, value_name = "FILE", requires = "state")]
-    state_key: Option<PathBuf>,
-    /// File on other storage that remembers which state was the last one, so that an older one is refused
-    #[arg(long, value_name = "FILE", requires = "state")]
-    state_anchor: Option<PathBuf>,
+    /// Key that the state is encrypted with: a file of 64 hexadecimal digits; or host-tpm[,pcrs=N+N][,tcti=TCTI], made with
+    /// the state and sealed by this host's TPM. Without it: a file beside the state
+    #[arg(long, value_name = "FILE|host-tpm", requires = "state", value_parser = state_key)]
+    state_key: Option<StateKey>,
+    /// What remembers which state was the last one, so that an older one is refused: a file on other storage, or
+    /// host-tpm:INDEX[,tcti=TCTI], a counter in this host's TPM that tells starts
+    #[arg(long, value_name = "FILE|host-tpm:INDEX", requires = "state", value_parser = AnchorPlace::parse)]
+    state_anchor: Option<AnchorPlace>,
     /// Go on from a state that is older than the anchor remembers; the TPM then shows it
     #[arg(long, requires = "state_anchor")]
     accept_rollback: bool,
+}
+
+/// Where the state's key is.
+#[derive(Clone)]
+enum StateKey {
+    File(PathBuf),
+    HostTpm(HostTpm),
+}
+
+fn state_key(text: &str) -> Result<StateKey, String> {
+    HostTpm::parse(text).map_or_else(|| Ok(StateKey::File(text.into())), |host| host.map(StateKey::HostTpm))
 }
 
 const EXIT_CODES: &str = "\
@@ -129,15 +143,22 @@ impl StateArguments {
     fn open(&self) -> Result<Option<OpenState>, Failure> {
         let Some(dir) = &self.state else { return Ok(None) };
         let mut options = state::Options { accept_rollback: self.accept_rollback, ..state::Options::default() };
-        if let Some(file) = &self.state_key {
-            options.key = KeySource::from_file(file, KeyFormat::Hex).map_err(failure(Exit::State))?;
+        match &self.state_key {
+            Some(StateKey::File(file)) => {
+                options.key = KeySource::from_file(file, KeyFormat::Hex).map_err(failure(Exit::State))?;
+            }
+            Some(StateKey::HostTpm(host)) => options.key = KeySource::HostTpm(host.clone()),
+            None => {}
         }
         let mut descriptors = Vec::new();
-        if let Some(file) = &self.state_anchor {
-            let cannot = |error| (Exit::State, format!("cannot open the anchor {}: {error}", file.display()));
-            let anchor = FileAnchor::open(file).map_err(cannot)?;
-            descriptors.push(anchor.file().as_raw_fd());
-            options.anchor = Some(Box::new(anchor));
+        let anchor = self.state_anchor.as_ref().map(AnchorPlace::open).transpose();
+        match anchor.map_err(|error| (Exit::State, format!("cannot open the anchor: {error}")))? {
+            Some(OpenAnchor::File(anchor)) => {
+                descriptors.push(anchor.file().as_raw_fd());
+                options.anchor = Some(Box::new(anchor));
+            }
+            Some(OpenAnchor::Counter(counter)) => options.counter = Some(counter),
+            None => {}
         }
         let opened = state::open(dir, options).map_err(|error| (error.exit(), error.to_string()))?;
         let store = opened.store();

@@ -38,8 +38,8 @@ use thiserror::Error;
 pub use inherited::Inherited;
 pub use listen::ListenError;
 pub use options::{
-    Control, Flags, KeyOption, Localities, Log as LogOptions, Migration, Options, PathOrFd, Seccomp, Server, Source,
-    TpmState,
+    Control, Flags, GivenKey, KeyOption, Localities, Log as LogOptions, Migration, Options, PathOrFd, Seccomp, Server,
+    Source, TpmState,
 };
 pub use suboptions::OptionError;
 
@@ -83,6 +83,9 @@ pub enum SocketError {
     /// The state's folder could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The anchor could not be opened.
+    #[error("--state-anchor: {0}")]
+    Anchor(io::Error),
     /// A key could not be read.
     #[error("{option}: {source}")]
     Key {
@@ -119,7 +122,7 @@ impl SocketError {
             Self::Listen(_) | Self::File { .. } | Self::Channel { .. } => Exit::Socket,
             Self::Sandbox(_) => Exit::Sandbox,
             Self::Open(error) => error.exit(),
-            Self::State(_) | Self::Resume(_) | Self::Key { .. } => Exit::State,
+            Self::State(_) | Self::Resume(_) | Self::Anchor(_) | Self::Key { .. } => Exit::State,
             Self::Startup(_) | Self::Bug => Exit::Engine,
         }
     }

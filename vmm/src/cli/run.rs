@@ -95,12 +95,14 @@ pub(crate) struct TpmStateArguments {
     /// VM at a time. Without it the TPM, with all its keys, ends with the VM.
     #[arg(long, value_name = "DIR")]
     tpm_state: Option<PathBuf>,
-    /// Key that the state is encrypted with: a file of 64 hexadecimal digits. Without it: one that is made beside the state.
-    #[arg(long, value_name = "FILE", requires = "tpm_state")]
+    /// Key that the state is encrypted with: a file of 64 hexadecimal digits; or host-tpm[,pcrs=N+N][,tcti=TCTI]: made with the
+    /// state, and sealed by this host's TPM. Without it: one that is made beside the state.
+    #[arg(long, value_name = "FILE|host-tpm", requires = "tpm_state")]
     tpm_state_key: Option<PathBuf>,
     /// A file, made if it is not there, that remembers which state was the last: an older one is refused. It has to be where
-    /// backups and snapshots of the folder do not reach.
-    #[arg(long, value_name = "FILE", requires = "tpm_state")]
+    /// backups and snapshots of the folder do not reach. Or host-tpm:INDEX[,tcti=TCTI]: a counter in this host's TPM that tells
+    /// starts.
+    #[arg(long, value_name = "FILE|host-tpm:INDEX", requires = "tpm_state")]
     tpm_state_anchor: Option<PathBuf>,
     /// Go on from a state that is older than the anchor remembers. The TPM shows it: resetCount moves on, its clock is not
     /// safe.

@@ -17,9 +17,9 @@ use crate::{Exit, VtpmClient};
 pub struct StatePlace {
     /// The folder; made if it is not there.
     pub dir: PathBuf,
-    /// The file with the key, 64 hexadecimal digits. `None`: a key beside the state.
+    /// The file with the key, 64 hexadecimal digits, or else what `--state-key` takes. `None`: a key beside the state.
     pub key: Option<PathBuf>,
-    /// The file that remembers, on other storage, which state was the last one.
+    /// The file that remembers, on other storage, which state was the last one, or else what `--state-anchor` takes.
     pub anchor: Option<PathBuf>,
     /// Whether to go on from a state that is older than the anchor remembers.
     pub accept_rollback: bool,

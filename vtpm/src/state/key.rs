@@ -13,9 +13,13 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::OpenError;
+use super::host::{self, HostError, HostTpm};
 
 /// The file of a key that nobody gave, beside the state.
 pub(super) const KEY_FILE: &str = "bulla-vtpm.key";
+
+/// The file of a key that only the host's TPM opens, beside the state.
+pub(super) const HOST_KEY_FILE: &str = "bulla-vtpm.host-key";
 
 /// RFC 9106, 4, the second recommended choice but for its lanes: 64 MiB, three passes. One lane: there is one thread.
 const MEMORY_KIB: u32 = 64 << 10;
@@ -40,6 +44,8 @@ pub enum KeySource {
     Key(SecretBytes),
     /// A passphrase, from which the key is derived with Argon2id: 64 MiB of memory and a good tenth of a second.
     Passphrase(SecretBytes),
+    /// A file `bulla-vtpm.host-key` beside the state, made with it, that only a TPM of the host's opens.
+    HostTpm(HostTpm),
 }
 
 impl core::fmt::Debug for KeySource {
@@ -48,6 +54,7 @@ impl core::fmt::Debug for KeySource {
             Self::Beside => "Beside",
             Self::Key(_) => "Key",
             Self::Passphrase(_) => "Passphrase",
+            Self::HostTpm(_) => "HostTpm",
         })
     }
 }
@@ -98,6 +105,9 @@ pub enum KeyError {
         /// Passes over it.
         passes: u8,
     },
+    /// The host's TPM did not do its part.
+    #[error(transparent)]
+    Host(#[from] HostError),
     /// There was not the memory for it, or no randomness.
     #[error("the key could not be derived: {0}")]
     Derive(String),
@@ -154,6 +164,7 @@ impl KeySource {
             Self::Beside => KeyKind::Beside,
             Self::Key(_) => KeyKind::Key,
             Self::Passphrase(_) => KeyKind::Passphrase,
+            Self::HostTpm(_) => KeyKind::HostTpm,
         }
     }
 }
@@ -188,6 +199,8 @@ pub enum KeyKind {
     Key = 2,
     /// A passphrase.
     Passphrase = 3,
+    /// The file beside the state that a TPM of the host's has sealed.
+    HostTpm = 4,
 }
 
 impl KeyKind {
@@ -196,6 +209,7 @@ impl KeyKind {
             1 => Some(Self::Beside),
             2 => Some(Self::Key),
             3 => Some(Self::Passphrase),
+            4 => Some(Self::HostTpm),
             _ => None,
         }
     }
@@ -207,6 +221,7 @@ impl core::fmt::Display for KeyKind {
             Self::Beside => "the key in the file beside it",
             Self::Key => "a key of its user's",
             Self::Passphrase => "a passphrase",
+            Self::HostTpm => "a key that a TPM of the host's has sealed",
         })
     }
 }
@@ -247,6 +262,7 @@ impl StateKey {
             KeySource::Beside => beside(dir, new)?,
             KeySource::Key(key) => key.clone(),
             KeySource::Passphrase(passphrase) => argon2id(passphrase, &kdf)?,
+            KeySource::HostTpm(host) => host_key(dir, host, new)?,
         };
         let mut cipher = Zeroizing::new([0; 32]);
         expand(&root, b"bulla-vtpm state 1 cipher", &kdf.salt, &mut *cipher);
@@ -285,7 +301,6 @@ fn argon2id(passphrase: &[u8], kdf: &Kdf) -> Result<SecretBytes, KeyError> {
 /// The key beside the state, which is made, whole or not at all, if the state is new.
 fn beside(dir: &Path, new: bool) -> Result<SecretBytes, KeyError> {
     let path = dir.join(KEY_FILE);
-    let file = |source| KeyError::File { path: path.clone(), source };
     match read(&path, 33) {
         Ok(key) if key.len() == 32 => return Ok(key),
         Ok(key) => return Err(KeyError::Length(key.len())),
@@ -297,14 +312,37 @@ fn beside(dir: &Path, new: bool) -> Result<SecretBytes, KeyError> {
     }
     let mut key = Zeroizing::new(vec![0; 32]);
     random(&mut key)?;
-    let making = dir.join(format!("{KEY_FILE}.new"));
+    write_new(dir, KEY_FILE, &key)?;
+    Ok(key)
+}
+
+/// The key in the file beside the state that the host's TPM opens; made like that of [`beside`].
+fn host_key(dir: &Path, host: &HostTpm, new: bool) -> Result<SecretBytes, KeyError> {
+    let path = dir.join(HOST_KEY_FILE);
+    match read(&path, host::MOST) {
+        Ok(sealed) => return Ok(host.unseal(&sealed)?),
+        Err(KeyError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    if !new {
+        return Err(KeyError::Gone(path));
+    }
+    let mut key = Zeroizing::new(vec![0; 32]);
+    random(&mut key)?;
+    write_new(dir, HOST_KEY_FILE, &host.seal(&key)?)?;
+    Ok(key)
+}
+
+/// Makes a file in the state's folder, whole or not at all, that only its owner can read.
+fn write_new(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), KeyError> {
+    let (path, making) = (dir.join(name), dir.join(format!("{name}.new")));
     let written =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&making).and_then(|mut f| {
-            f.write_all(&key)?;
+            f.write_all(bytes)?;
             f.sync_all()
         });
-    written.and_then(|()| fs::rename(&making, &path)).and_then(|()| File::open(dir)?.sync_all()).map_err(file)?;
-    Ok(key)
+    let named = written.and_then(|()| fs::rename(&making, &path)).and_then(|()| File::open(dir)?.sync_all());
+    named.map_err(|source| KeyError::File { path, source })
 }
 
 /// Fills `out` from the kernel's generator.

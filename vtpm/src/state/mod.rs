@@ -8,7 +8,7 @@
 //! use std::path::Path;
 //! use bulla_vtpm::{platform, state};
 //!
-//! // Before the sandbox: folder, key, lock, anchor. Everything that needs a path.
+//! // Before the sandbox: folder, key, lock, anchor, counter. Everything that needs a path.
 //! let opened = state::open(Path::new("/var/lib/vm1/tpm"), state::Options::default())?;
 //! let store = opened.store();
 //! // Into the sandbox, leaving `store.descriptor()` (and an anchor's) open, with pread64, pwrite64, fdatasync and, for `lock` and
@@ -31,6 +31,8 @@
 
 mod anchor;
 pub mod blob;
+mod counter;
+mod host;
 mod key;
 mod slot;
 #[cfg(test)]
@@ -49,6 +51,8 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 pub use anchor::{Anchor, FileAnchor};
+pub use counter::Counter;
+pub use host::{AnchorPlace, HostError, HostTpm, OpenAnchor};
 pub use key::{KeyError, KeyFormat, KeyKind, KeySource, SecretBytes};
 pub use slot::Mark;
 
@@ -70,7 +74,9 @@ pub struct Options {
     pub key: KeySource,
     /// What remembers its last state.
     pub anchor: Option<Box<dyn Anchor>>,
-    /// Whether a state that is older than its anchor remembers, or gone, is accepted. The TPM then shows it.
+    /// What counts how often it was opened. Dropped once it is open.
+    pub counter: Option<Box<dyn Counter>>,
+    /// Whether a state that is older than its anchor or counter remembers, or gone, is accepted. The TPM then shows it.
     pub accept_rollback: bool,
     /// Whether a new state may be made if there is none.
     pub create: bool,
@@ -79,7 +85,7 @@ pub struct Options {
 impl Default for Options {
     /// The key beside the state, no anchor; made if need be.
     fn default() -> Self {
-        Self { key: KeySource::Beside, anchor: None, accept_rollback: false, create: true }
+        Self { key: KeySource::Beside, anchor: None, counter: None, accept_rollback: false, create: true }
     }
 }
 
@@ -157,6 +163,23 @@ pub enum OpenError {
     /// The anchor could not be asked.
     #[error("the anchor of the TPM state: {0}")]
     Anchor(#[source] io::Error),
+    /// The state is not of the last start that was counted.
+    #[error(
+        "the TPM state was rolled back, or is another one's: it was stored in start number {found}, and its counter \
+        stands at {counted} (0: none); to go on from it, and show that to verifiers, accept the rollback"
+    )]
+    Counted {
+        /// The number of the start that the state was stored in; 0: there is no state, or it was never counted.
+        found: u64,
+        /// What the counter stands at; 0: it has never counted, or is gone.
+        counted: u64,
+    },
+    /// The first state of this start could not be stored.
+    #[error(transparent)]
+    Begin(Box<StoreError>),
+    /// The counter could not be asked or advanced.
+    #[error("the counter of the TPM state: {0}")]
+    Counter(#[source] io::Error),
 }
 
 impl OpenError {
@@ -165,7 +188,7 @@ impl OpenError {
     pub const fn exit(&self) -> Exit {
         match self {
             Self::Locked { .. } => Exit::Locked,
-            Self::RolledBack { .. } | Self::Forked { .. } => Exit::RolledBack,
+            Self::RolledBack { .. } | Self::Forked { .. } | Self::Counted { .. } => Exit::RolledBack,
             _ => Exit::State,
         }
     }
@@ -241,6 +264,8 @@ struct Inner {
     path: PathBuf,
     key: StateKey,
     place: Place,
+    /// What the states of this process are marked with.
+    epoch: u64,
     /// The last state that is durable; generation 0 if there is none.
     last: Mark,
     /// The slot to be written next: never that of the last state.
@@ -269,51 +294,71 @@ pub fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
     let file = open_file(dir, &path, options.create)?;
     lock(&file, &path)?;
     let place = place(&file).map_err(of("look at", &path))?;
-    let Options { key: source, mut anchor, accept_rollback, create } = options;
-    let anchored = match &mut anchor {
-        Some(anchor) => anchor.read().map_err(OpenError::Anchor)?,
-        None => None,
-    };
+    let Options { key: source, mut anchor, mut counter, accept_rollback, create } = options;
+    let anchored = anchor.as_mut().map_or(Ok(None), |anchor| anchor.read()).map_err(OpenError::Anchor)?;
+    let counted = counter.as_mut().map_or(Ok(None), |counter| counter.read()).map_err(OpenError::Counter)?;
     let found = find(&file, &path, &source, dir)?;
-    if found.is_none() && !create {
+    if found.as_ref().is_none_or(Found::is_begun) && !create {
         return Err(OpenError::None(dir.to_owned()));
     }
-    let last = found.as_ref().map_or_else(Mark::default, |f| f.mark);
-    let verdict = judge(last, found.as_ref().map(|f| f.header.previous), anchored);
-    let set_back = match verdict {
-        Ok(()) => None,
-        Err(_) if accept_rollback => Some(anchored.map_or(0, |a| a.generation)),
-        Err(error) => return Err(error),
-    };
-
-    let Some(found) = found else {
-        let key = StateKey::derive(&source, Kdf::new(source.kind())?, dir, true)?;
-        let mut last = Mark { generation: set_back.unwrap_or(0), ..Mark::default() };
-        random(&mut last.instance)?;
-        let store = Store::new(Inner { file, path, key, place, last, next: 0, anchor, unlocked: false });
-        return Ok(Opened { store, state: None });
-    };
-    let origin = match set_back {
-        Some(anchored) => Origin::RolledBack { lost: anchored.saturating_sub(last.generation).max(1) },
-        // Where an anchor vouches for the state, it does not matter which file it is in.
-        None if found.header.place == place || anchored.is_some() => Origin::Here,
-        None => Origin::Copied,
-    };
-    let mut last = last;
-    if origin != Origin::Here {
-        random(&mut last.instance)?;
-        last.generation = last.generation.max(set_back.unwrap_or(0));
+    let mut last = found.as_ref().map_or_else(Mark::default, |f| f.mark);
+    let epoch = found.as_ref().map(|f| f.header.epoch);
+    // How many states came after this one, at most, if it is not the last.
+    let mut lost = None;
+    if let Err(error) = judge(last, found.as_ref().map(|f| f.header.previous), anchored) {
+        lost = Some(accepted(accept_rollback, error)?);
     }
-    let next = 1 - found.header.slot;
-    let mut inner = Inner { file, path, key: found.key, place, last, next, anchor, unlocked: false };
-    if set_back.is_none() && anchored != Some(inner.last) {
+    if counter.is_some()
+        && let Err(error) = counter::judge(epoch, counted)
+    {
+        lost = lost.max(Some(accepted(accept_rollback, error)?));
+    }
+
+    let origin = match (&found, lost) {
+        (_, Some(lost)) => Origin::RolledBack { lost },
+        // Where an anchor vouches for the state, it does not matter which file it is in.
+        (Some(found), None) if found.header.place != place && anchored.is_none() => Origin::Copied,
+        _ => Origin::Here,
+    };
+    if found.is_none() || origin != Origin::Here {
+        random(&mut last.instance)?;
+    }
+    if lost.is_some() {
+        last.generation = last.generation.max(anchored.map_or(0, |a| a.generation));
+    }
+    let (next, key, payload) = match found {
+        Some(found) => (1 - found.header.slot, found.key, found.payload),
+        None => (0, StateKey::derive(&source, Kdf::new(source.kind())?, dir, true)?, Payload::default()),
+    };
+    let known = last.generation > 0;
+    // Without its counter a state is none that was counted.
+    let mut inner = Inner { file, path, key, place, epoch: 0, last, next, anchor, unlocked: false };
+    if known && lost.is_none() && anchored != Some(inner.last) {
         // The anchor is new, or the power went between a state and its anchor.
         inner.advance_anchor().map_err(OpenError::Anchor)?;
     }
-    let Payload { permanent, volatile } = found.payload;
-    // What was suspended goes on once, where it was.
-    let volatile = Some(volatile).filter(|v| !v.is_empty() && origin == Origin::Here);
-    Ok(Opened { store: Store::new(inner), state: Some(Loaded { permanent, volatile, origin }) })
+    let Payload { permanent, mut volatile } = payload;
+    if origin != Origin::Here {
+        // What was suspended goes on once, where it was.
+        volatile = Zeroizing::default();
+    }
+    if let Some(counter) = &mut counter {
+        inner.begin(counter.as_mut(), (epoch, counted), origin, &permanent, &volatile)?;
+    }
+    let volatile = Some(volatile).filter(|v| !v.is_empty());
+    let state = (!permanent.is_empty()).then_some(Loaded { permanent, volatile, origin });
+    Ok(Opened { store: Store::new(inner), state })
+}
+
+/// How many states are lost if a rollback that was found is accepted; else what was found.
+fn accepted(accept: bool, found: OpenError) -> Result<u64, OpenError> {
+    match found {
+        OpenError::RolledBack { found, anchored } | OpenError::Forked { found, anchored } if accept => {
+            Ok(anchored.saturating_sub(found).max(1))
+        }
+        OpenError::Counted { found, counted } if accept => Ok(counter::lost(found, counted)),
+        refused => Err(refused),
+    }
 }
 
 /// Whether what is there is what the anchor remembers, or the one state after it, whose anchoring a crash may have cut off.
@@ -344,11 +389,14 @@ pub fn remove(dir: &Path) -> Result<bool, OpenError> {
     };
     lock(&file, &path)?;
     fs::remove_file(&path).map_err(of("remove", &path))?;
-    let key = dir.join(key::KEY_FILE);
-    match fs::remove_file(&key) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(of("remove", &key)(error)),
-        _ => Ok(true),
+    for name in [key::KEY_FILE, key::HOST_KEY_FILE] {
+        let key = dir.join(name);
+        match fs::remove_file(&key) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(of("remove", &key)(error)),
+            _ => {}
+        }
     }
+    Ok(true)
 }
 
 fn of(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
@@ -407,6 +455,13 @@ struct Found {
     mark: Mark,
     key: StateKey,
     payload: Payload,
+}
+
+impl Found {
+    /// Whether a counter has begun with the state, but no TPM was made yet.
+    fn is_begun(&self) -> bool {
+        self.payload.permanent.is_empty()
+    }
 }
 
 /// Finds it; `None` if none was ever stored.
@@ -538,6 +593,7 @@ impl Inner {
             check: self.key.check,
             nonce,
             length,
+            epoch: self.epoch,
         };
         let too_long = StoreError::TooLong(length);
         let (bytes, tag) = slot::seal(&header, &self.key, permanent, volatile).ok_or(too_long)?;
@@ -547,6 +603,27 @@ impl Inner {
         self.last = Mark { instance: header.instance, generation: header.generation, tag };
         self.next = 1 - self.next;
         self.advance_anchor().map_err(StoreError::Anchor)
+    }
+
+    /// Begins the counter's next epoch with what was found: stored first, then counted.
+    fn begin(
+        &mut self,
+        counter: &mut dyn Counter,
+        (found, counted): (Option<u64>, Option<u64>),
+        origin: Origin,
+        permanent: &[u8],
+        volatile: &[u8],
+    ) -> Result<(), OpenError> {
+        self.epoch = counter::next(counter, found, counted).map_err(OpenError::Counter)?;
+        let place = self.place;
+        if origin != Origin::Here {
+            // Until the TPM itself has stored what shows where it comes from, it is a copy.
+            self.place = Place::default();
+        }
+        let stored = self.store(permanent, volatile);
+        self.place = place;
+        stored.map_err(|error| OpenError::Begin(Box::new(error)))?;
+        counter::end_of_last(counter, self.epoch).map_err(OpenError::Counter)
     }
 
     fn advance_anchor(&mut self) -> io::Result<()> {

@@ -34,7 +34,7 @@ pub struct Mark {
 }
 
 /// What is the same for all states that one process stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     /// The file's inode.
     pub(super) inode: u64,
@@ -65,6 +65,8 @@ pub(super) struct Header {
     pub(super) nonce: [u8; NONCE],
     /// Bytes that are encrypted.
     pub(super) length: usize,
+    /// In which start of the vTPM, as a [`Counter`](super::Counter) counts them; 0 without one.
+    pub(super) epoch: u64,
 }
 
 impl Header {
@@ -86,6 +88,7 @@ impl Header {
         w.bytes(&self.check);
         w.bytes(&self.nonce);
         w.u32(u32::try_from(self.length).unwrap_or(u32::MAX));
+        w.u64(self.epoch);
         let mut bytes = [0; HEADER];
         bytes.iter_mut().zip(w.as_bytes()).for_each(|(to, from)| *to = *from);
         bytes
@@ -116,6 +119,7 @@ impl Header {
             check: r.array("key check")?,
             nonce: r.array("nonce")?,
             length: usize::try_from(r.u32("length")?).unwrap_or(usize::MAX),
+            epoch: r.u64("epoch")?,
         };
         if header.length > MAX_PAYLOAD {
             return Err(r.error(ErrorKind::Size, "length"));

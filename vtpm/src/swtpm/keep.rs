@@ -13,7 +13,7 @@ use super::inherited::Inherited;
 use super::machine::{Keys, Machine};
 use super::options::{KeyOption, Options, PATH_VARIABLE, PathOrFd};
 use crate::platform;
-use crate::state::{self, KeyError, KeyFormat, KeySource, STATE_FILE};
+use crate::state::{self, AnchorPlace, KeyError, KeyFormat, KeySource, OpenAnchor, STATE_FILE};
 
 /// More than any file of a key or passphrase has.
 const MOST: u64 = 4096;
@@ -30,9 +30,14 @@ pub(super) fn machine(options: &Options, inherited: &mut Inherited) -> Result<Ma
     let Some((dir, mode)) = folder(options) else {
         return Ok(Machine::new(platform::manufacture(), options, keys));
     };
-    let mut how = state::Options::default();
+    let mut how = state::Options { accept_rollback: options.accept_rollback, ..state::Options::default() };
     if let Some(key) = &keys.file {
         how.key = key.clone();
+    }
+    match options.state_anchor.as_ref().map(AnchorPlace::open).transpose().map_err(SocketError::Anchor)? {
+        Some(OpenAnchor::File(anchor)) => how.anchor = Some(Box::new(anchor)),
+        Some(OpenAnchor::Counter(counter)) => how.counter = Some(counter),
+        None => {}
     }
     let opened = state::open(&dir, how)?;
     if let Some(mode) = mode {
@@ -54,6 +59,10 @@ fn folder(options: &Options) -> Option<(PathBuf, Option<u32>)> {
 
 /// The key or passphrase that an option tells of.
 pub(crate) fn read_key(option: &KeyOption, inherited: &mut Inherited) -> Result<KeySource, KeyError> {
+    let option = match option {
+        KeyOption::HostTpm(host) => return Ok(KeySource::HostTpm(host.clone())),
+        KeyOption::Given(given) => given,
+    };
     let mut bytes = Zeroizing::new(Vec::new());
     let (path, read) = match &option.place {
         PathOrFd::Path(path) => (path.clone(), fs::File::open(path)),

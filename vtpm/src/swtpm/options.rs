@@ -8,7 +8,7 @@ use bulla_tpm_types::StartupType;
 use clap::Args;
 
 use super::suboptions::{Kind, Known, OptionError, Suboptions};
-use crate::state::KeyFormat;
+use crate::state::{AnchorPlace, HostTpm, KeyFormat};
 
 /// A TPM 2.0 on sockets: what `swtpm socket --tpm2` is.
 #[derive(Args, Clone, Debug)]
@@ -46,12 +46,20 @@ pub struct Options {
     /// Where the TPM's state is kept: dir=D | backend-uri=dir://D; [mode=M][,lock]. $TPM_PATH unless given; without either, in memory
     #[arg(long, value_name = "OPTIONS", value_parser = tpm_state)]
     pub tpmstate: Option<TpmState>,
-    /// Key of the state: file=P|fd=N[,format=hex|binary] | pwdfile=P|pwdfd=N; [mode=aes-cbc|aes-256-cbc][,kdf=K][,remove]
+    /// Key of the state: file=P|fd=N[,format=hex|binary] | pwdfile=P|pwdfd=N; [mode=aes-cbc|aes-256-cbc][,kdf=K][,remove] |
+    /// host-tpm[,pcrs=N+N][,tcti=TCTI]: made with the state, and sealed by this host's TPM
     #[arg(long, value_name = "OPTIONS", value_parser = key)]
     pub key: Option<KeyOption>,
-    /// Key of states that leave over the control channel; options as of --key
-    #[arg(long, value_name = "OPTIONS", value_parser = key)]
+    /// Key of states that leave over the control channel; options as of --key, but not host-tpm
+    #[arg(long, value_name = "OPTIONS", value_parser = migration_key)]
     pub migration_key: Option<KeyOption>,
+    /// What remembers which state was the last one, so that an older one is refused: a file on other storage, or
+    /// host-tpm:INDEX[,tcti=TCTI], a counter in this host's TPM that tells starts
+    #[arg(long, value_name = "FILE|host-tpm:INDEX", value_parser = AnchorPlace::parse)]
+    pub state_anchor: Option<AnchorPlace>,
+    /// Go on from a state that is older than the anchor remembers; the TPM then shows it
+    #[arg(long, requires = "state_anchor")]
+    pub accept_rollback: bool,
     /// release-lock-outgoing: another process may have the state once its last blob has been fetched
     #[arg(long, value_name = "OPTIONS", value_parser = migration, default_value = "")]
     pub migration: Migration,
@@ -163,7 +171,27 @@ pub struct TpmState {
 
 /// `--key` and `--migration-key`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyOption {
+pub enum KeyOption {
+    /// Somebody has it.
+    Given(GivenKey),
+    /// A TPM of the host's opens it.
+    HostTpm(HostTpm),
+}
+
+impl KeyOption {
+    /// The number of the descriptor that it is read from.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<RawFd> {
+        match self {
+            Self::Given(GivenKey { place: PathOrFd::Fd(fd), .. }) => Some(*fd),
+            _ => None,
+        }
+    }
+}
+
+/// A key or passphrase in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenKey {
     /// Where the key or passphrase is.
     pub place: PathOrFd,
     /// How the key is written; `None`: it is a passphrase.
@@ -367,6 +395,10 @@ fn tpm_state(text: &str) -> Result<TpmState, OptionError> {
 
 /// `--key` and `--migration-key`.
 pub(crate) fn key(text: &str) -> Result<KeyOption, OptionError> {
+    if let Some(host) = HostTpm::parse(text) {
+        let wrong = |reason| OptionError::Value { key: "key", value: text.to_owned(), reason };
+        return host.map(KeyOption::HostTpm).map_err(wrong);
+    }
     const KNOWN: Known = &[
         ("file", Kind::Value),
         ("fd", Kind::Value),
@@ -401,7 +433,16 @@ pub(crate) fn key(text: &str) -> Result<KeyOption, OptionError> {
         let fd = descriptor(&options, "fd")?.ok_or(OptionError::Missing("`file`, `fd`, `pwdfile` or `pwdfd`"))?;
         (PathOrFd::Fd(fd), Some(format.unwrap_or(KeyFormat::Hex)))
     };
-    Ok(KeyOption { place, format, remove: options.switch("remove")? })
+    Ok(KeyOption::Given(GivenKey { place, format, remove: options.switch("remove")? }))
+}
+
+fn migration_key(text: &str) -> Result<KeyOption, OptionError> {
+    match key(text)? {
+        KeyOption::HostTpm(_) => {
+            Err(OptionError::Unsupported("a state that leaves is not for this host's TPM to open"))
+        }
+        given => Ok(given),
+    }
 }
 
 fn one_of(words: &'static [&'static str]) -> impl Fn(&str) -> Result<(), String> {
@@ -460,8 +501,8 @@ impl Options {
             self.ctrl.as_ref().and_then(|control| of_source(&control.source)),
             self.log.target.as_ref().and_then(of_target),
             self.pid.as_ref().and_then(of_target),
-            self.key.as_ref().and_then(|key| of_target(&key.place)),
-            self.migration_key.as_ref().and_then(|key| of_target(&key.place)),
+            self.key.as_ref().and_then(KeyOption::descriptor),
+            self.migration_key.as_ref().and_then(KeyOption::descriptor),
             self.fd,
         ]
         .into_iter()
@@ -493,6 +534,16 @@ mod tests {
             assert!(server(wrong).is_err(), "{wrong}");
         }
         assert!(control("fd=5,clientfd=6").is_err());
+    }
+
+    #[test]
+    fn a_key_is_somebody_s_or_the_host_tpm_s() {
+        let given = GivenKey { place: PathOrFd::Path("k".into()), format: Some(KeyFormat::Hex), remove: true };
+        assert_eq!(key("file=k,remove").unwrap(), KeyOption::Given(given));
+        assert_eq!(key("pwdfd=7").unwrap().descriptor(), Some(7));
+        assert!(matches!(key("host-tpm,pcrs=0+7,tcti=swtpm:host=h,port=1").unwrap(), KeyOption::HostTpm(_)));
+        assert!(key("host-tpm,file=k").unwrap_err().to_string().contains("there is no `file=k`"));
+        assert!(migration_key("host-tpm").is_err());
     }
 
     #[test]
