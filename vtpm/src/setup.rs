@@ -167,7 +167,7 @@ pub fn run(options: &Options, inherited: &mut Inherited) -> Result<Option<Made>,
         return Err(SetupError::Exists(dir));
     }
     let authority = if options.certificates() { Some(Authority::open(&options.authority()?)?) } else { None };
-    let (state, made, files) = make(options, authority.as_ref(), &dir)?;
+    let (permanent, made, files) = make(options, authority.as_ref(), &dir)?;
     if let Some(dir) = &options.write_ek_cert_files {
         fs::create_dir_all(dir).map_err(|source| SetupError::File { path: dir.clone(), source })?;
     }
@@ -181,7 +181,7 @@ pub fn run(options: &Options, inherited: &mut Inherited) -> Result<Option<Made>,
     if opened.state.is_some() {
         return Err(SetupError::Exists(dir));
     }
-    opened.store().store(&state)?;
+    opened.store().store(&permanent)?;
     let text = if options.json { format!("{:#}", serde_json::json!(made)) } else { in_words(&made) };
     print(options, &text)?;
     Ok(Some(made))

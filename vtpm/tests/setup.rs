@@ -8,6 +8,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use bulla_tpm_types::{Handle, PublicKind, StartupType, command, response, rh, templates};
+use bulla_vtpm_client::{Locality, StatePlace, VtpmProcess};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -204,6 +206,9 @@ fn a_certificate_says_what_the_profile_wants() {
     ] {
         assert!(nameless.contains(line), "{line:?} is not in\n{nameless}");
     }
+    let long = "guest-of-a-long-name:01234567-89ab-cdef-0123-456789abcdef-and-more";
+    let parts = format!("Subject: CN = {}, CN = {}\n", &long[..64], &long[64..]);
+    assert!(of(&format!("--ecc --curve p256 --vmid {long}"), "ek-secp256r1.crt").contains(&parts));
     let named = of("--vmid guest:7", "ek-rsa2048.crt");
     for line in [
         "        Subject: CN = guest:7\n",
@@ -308,6 +313,35 @@ fn two_first_setups_at_once_have_one_authority() {
             assert!(openssl.current_dir(dir).status().unwrap().success());
         }
     }
+}
+
+/// The process of `bulla run --tpm-state` has the certificate, and the key that it is for.
+#[test]
+fn a_monitor_s_tpm_goes_on_from_what_was_made() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    succeeds(&setup(
+        dir,
+        "--tpmstate tpm --ca-dir ca --ecc --curve p256 --lock-nvram --write-ek-cert-files certificates",
+    ));
+    let place = StatePlace { dir: dir.join("tpm"), ..StatePlace::default() };
+    let mut process = VtpmProcess::spawn_with(Path::new(PROGRAM), Some(&place)).unwrap();
+    let tpm = process.client();
+    tpm.power_on().unwrap();
+    let mut ask = |command: &[u8]| tpm.command(Locality::ZERO, command).unwrap();
+    response::parse_empty(&ask(&command::startup(StartupType::Clear))).unwrap();
+
+    let certificate = fs::read(dir.join("certificates/ek-secp256r1.crt")).unwrap();
+    let size = u16::try_from(certificate.len()).unwrap();
+    let answer = ask(&command::nv_read(rh::OWNER, Handle(0x01c0_000a), size, 0));
+    assert_eq!(response::parse_nv_read(&answer).unwrap(), certificate);
+
+    let made = response::parse_create_primary(&ask(&command::create_primary(rh::ENDORSEMENT, &templates::ek_p256())));
+    let kept = response::parse_read_public(&ask(&command::read_public(Handle(0x8101_0002)))).unwrap();
+    assert_eq!(made.unwrap().public, kept.public);
+    let PublicKind::Ecc { unique, .. } = kept.public.kind else { panic!("{kept:?}") };
+    let point = [&unique.x[..], &unique.y[..]].concat();
+    assert!(certificate.windows(64).any(|window| window == point));
 }
 
 #[test]

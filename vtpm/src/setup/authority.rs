@@ -171,10 +171,14 @@ fn generate() -> Result<SecretKey, AuthorityError> {
 /// Makes a file that is there whole or not at all, and durable.
 fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AuthorityError> {
     let unfinished = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(mode);
+    // Never what somebody else has left there, with a mode of theirs.
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(of("remove", &unfinished)(error)),
+        _ => {}
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&unfinished);
     let write = |mut file: File| file.write_all(bytes).and_then(|()| file.sync_all());
-    options.open(&unfinished).and_then(write).map_err(of("write", &unfinished))?;
+    file.and_then(write).map_err(of("write", &unfinished))?;
     fs::rename(&unfinished, path).map_err(of("make", path))?;
     let folder = path.parent().unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(of("make durable the folder", folder))

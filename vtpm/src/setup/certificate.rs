@@ -113,9 +113,14 @@ fn attribute(kind: &[u32], value: &str) -> Der {
     der::set(vec![der::sequence(&[der::oid(kind), der::utf8(value)])])
 }
 
-/// A Name with nothing but a common name.
+/// The most characters of a common name (RFC 5280, appendix A.1: ub-common-name).
+const COMMON_NAME_SIZE: usize = 64;
+
+/// A Name with nothing but a common name, or several that together are one that is too long.
 pub(super) fn common_name(text: &str) -> Der {
-    der::sequence(&[attribute(&COMMON_NAME, text)])
+    let characters: Vec<char> = text.chars().collect();
+    let parts = characters.chunks(COMMON_NAME_SIZE).map(|part| attribute(&COMMON_NAME, &String::from_iter(part)));
+    der::sequence(&parts.collect::<Vec<_>>())
 }
 
 /// The Name of who has none.
