@@ -9,7 +9,7 @@ use clap::Args;
 use super::SetupError;
 use super::keys::{Curve, EndorsementKey, RsaSize};
 use crate::state::KeyFormat;
-use crate::swtpm::{KeyOption, PathOrFd, parse_key};
+use crate::swtpm::{GivenKey, KeyOption, PathOrFd, parse_key};
 
 /// Manufacture a TPM's state before its first use: endorsement keys, certificates for them, PCR banks.
 #[derive(Args, Clone, Debug)]
@@ -69,7 +69,8 @@ pub struct Options {
     /// Leave a state that is there as it is, and end well
     #[arg(long)]
     pub not_overwrite: bool,
-    /// Key of the state, as of `socket`: file=P|fd=N[,format=hex|binary] | pwdfile=P|pwdfd=N; [mode=M][,kdf=K][,remove]
+    /// Key of the state, as of `socket`: file=P|fd=N[,format=hex|binary] | pwdfile=P|pwdfd=N; [mode=M][,kdf=K][,remove] |
+    /// host-tpm[,pcrs=N+N][,tcti=TCTI]
     #[arg(long, value_name = "OPTIONS", value_parser = parse_key, group = "a_key")]
     pub key: Option<KeyOption>,
     /// File of the key, in hexadecimal digits
@@ -171,7 +172,7 @@ impl Options {
 
     /// The key that protects the state, by whichever option it is given.
     pub(super) fn state_key(&self) -> Option<KeyOption> {
-        let option = |place, format| KeyOption { place, format, remove: false };
+        let option = |place, format| KeyOption::Given(GivenKey { place, format, remove: false });
         let hex = Some(KeyFormat::Hex);
         (self.key.clone())
             .or_else(|| Some(option(PathOrFd::Path(self.keyfile.clone()?), hex)))
@@ -183,10 +184,7 @@ impl Options {
     /// The number of the descriptor that the command line names.
     #[must_use]
     pub fn descriptor(&self) -> Option<RawFd> {
-        match self.state_key()?.place {
-            PathOrFd::Fd(fd) => Some(fd),
-            PathOrFd::Path(_) => None,
-        }
+        self.state_key()?.descriptor()
     }
 }
 
@@ -224,6 +222,14 @@ mod tests {
         }
     }
 
+    /// How the key is written; `None`: it is a passphrase.
+    fn format(options: &Options) -> Option<KeyFormat> {
+        match options.state_key() {
+            Some(KeyOption::Given(key)) => key.format,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// The words of libvirt's virtTPM driver.
     #[test]
     fn swtpm_setup_s_words_are_understood() {
@@ -234,10 +240,10 @@ mod tests {
         .unwrap();
         assert!(options.certificates() && options.lock_nvram && options.not_overwrite);
         assert_eq!(options.descriptor(), Some(7));
-        assert_eq!(options.state_key().unwrap().format, None, "a passphrase");
+        assert_eq!(format(&options), None, "a passphrase");
         assert_eq!(options.pcr_banks, Some(Banks(vec![HashAlg::Sha256, HashAlg::Sha384])));
-        assert_eq!(parse("--keyfile k").unwrap().state_key().unwrap().format, Some(KeyFormat::Hex));
-        assert_eq!(parse("--key pwdfile=p").unwrap().state_key().unwrap().format, None);
+        assert_eq!(format(&parse("--keyfile k").unwrap()), Some(KeyFormat::Hex));
+        assert_eq!(format(&parse("--key pwdfile=p").unwrap()), None);
         for wrong in
             ["--keyfile a --pwdfile b", "--overwrite --not-overwrite", "--pcr-banks md5", "--pcr-banks sha256,"]
         {
@@ -246,7 +252,11 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_written_in_three_ways() {
+    fn a_folder_is_written_in_three_ways_and_a_name_has_a_length() {
+        assert_eq!(
+            (name(&"x".repeat(256)).is_ok(), name(&"x".repeat(257)).is_ok(), name("").is_ok()),
+            (true, false, false)
+        );
         for text in ["/x/y", "dir=/x/y", "dir:///x/y"] {
             assert_eq!(folder(text), Ok("/x/y".into()));
         }
