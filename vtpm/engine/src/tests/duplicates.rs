@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::objects::{child, loaded, storage};
 use super::sessions::start_plain;
-use super::{code, load_ak, run, started};
+use super::{code, load, load_ak, run, started};
 use crate::Tpm;
 
 /// policyDigest ≔ H(policyDigest ‖ parts), from zeros.
@@ -152,6 +152,41 @@ fn objects_go_to_another_tpm() {
     }
 }
 
+/// The seed goes to an RSA parent by OAEP, and from one to another with Rewrap.
+#[test]
+fn parents_may_be_rsa_keys() {
+    let mut tpm = started();
+    let root = storage(&mut tpm, rh::OWNER).handle;
+    let sealed = PublicKind::KeyedHash { scheme: Default::default(), unique: Default::default() };
+    let made = child(&mut tpm, root, b"", b"data", &template(sealed, 0x40));
+    let object = loaded(&mut tpm, root, &made);
+    let (first, second) =
+        (templates::srk_rsa2048(), Public { name_alg: Some(HashAlg::Sha384), ..templates::srk_rsa2048() });
+    let first = load(&mut tpm, rh::OWNER, &first).handle;
+    let second = load(&mut tpm, rh::ENDORSEMENT, &second).handle;
+    let session = start_plain(&mut tpm, 1);
+    assert_eq!(code(&mut tpm, &policy_command_code(session, cc::DUPLICATE)), rc::SUCCESS);
+    let [auth] = by_session(session);
+    let (_, blob, seed) = three(&run(&mut tpm, &duplicate(object, first, auth, &[], Symmetric::Null)));
+    assert_eq!(seed.len(), 256);
+    let own = name(&mut tpm, object);
+    let rewrap = Builder::with_empty_auth(cc::REWRAP, &[first, second], 1).params(|w| {
+        w.tpm2b(&blob);
+        w.put(&own);
+        w.tpm2b(&seed);
+    });
+    let bytes = run(&mut tpm, &rewrap.build());
+    let mut r = Reader::new(response::parse(&bytes, false).expect("rewrapped").params);
+    let (again, key) = (r.tpm2b(1024, "a blob").expect("a blob"), r.tpm2b(256, "a seed").expect("a seed"));
+    for (parent, blob, seed) in [(first, &blob[..], &seed[..]), (second, again, key)] {
+        let private = private(&run(&mut tpm, &import(parent, &[], &made.1, blob, seed, Symmetric::Null)));
+        let arrived = loaded(&mut tpm, parent, &(private, made.1.clone()));
+        assert_eq!(name(&mut tpm, arrived), own);
+    }
+    let other = import(second, &[], &made.1, &blob, &seed, Symmetric::Null);
+    assert_ne!(code(&mut tpm, &other), rc::SUCCESS);
+}
+
 /// Part 1, 23.3.2.3: encryptedDuplication asks for both wrappers, on both sides.
 #[test]
 fn encrypted_duplication_has_two_wrappers() {
@@ -205,7 +240,7 @@ fn a_duplicate_needs_its_policy() {
     let [by_policy] = by_session(session);
     assert_eq!(ask(&mut tpm, object, by_policy), rc::POLICY_FAIL.session(1), "without a command");
     assert_eq!(code(&mut tpm, &policy_command_code(session, cc::REWRAP)), rc::SUCCESS);
-    assert_eq!(ask(&mut tpm, object, by_policy), rc::POLICY_CC.session(1));
+    assert_eq!(ask(&mut tpm, object, by_policy), rc::POLICY_FAIL.session(1), "another command");
     let _ = run(&mut tpm, &Builder::new(cc::POLICY_RESTART, &[session]).build());
     assert_eq!(code(&mut tpm, &policy_command_code(session, cc::DUPLICATE)), rc::SUCCESS);
     let fixed = child(&mut tpm, root, b"", b"data", &template(sealed, 0x52));

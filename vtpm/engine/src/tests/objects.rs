@@ -3,8 +3,8 @@
 use bulla_tpm_types::command::Builder;
 use bulla_tpm_types::response::{self, CreatePrimary, ResponseError};
 use bulla_tpm_types::{
-    AuthCommand, Handle, Name, ObjectAttributes as A, Public, PublicKind, Rc, Reader, SensitiveCreate, Writer, cc, rc,
-    rh, templates,
+    AuthCommand, Handle, HashAlg, KeyedHashScheme, Name, ObjectAttributes as A, Public, PublicKind, Rc, Reader,
+    SensitiveCreate, Symmetric, Writer, alg, cc, rc, rh, templates,
 };
 
 use super::{code, load, load_ak, run, started};
@@ -187,10 +187,7 @@ fn persistent_objects_survive_the_power() {
 fn a_key_signs_only_as_it_may() {
     let mut tpm = started();
     let parent = storage(&mut tpm, rh::OWNER).handle;
-    let kind = PublicKind::KeyedHash {
-        scheme: bulla_tpm_types::KeyedHashScheme::Hmac(bulla_tpm_types::HashAlg::Sha256),
-        unique: Default::default(),
-    };
+    let kind = PublicKind::KeyedHash { scheme: KeyedHashScheme::Hmac(HashAlg::Sha256), unique: Default::default() };
     let template = Public { attributes: A::from_bits(0x0004_0472), kind, ..templates::ak_p256() };
     let hmac = child(&mut tpm, parent, b"", b"", &template);
     let hmac = loaded(&mut tpm, parent, &hmac);
@@ -218,4 +215,67 @@ fn a_key_signs_only_as_it_may() {
     assert_eq!(sign(hmac, 31, "0010"), Err(rc::SIZE.parameter(1)));
     assert_eq!(sign(ecdsa, 20, "0010"), Err(rc::SIZE.parameter(1)));
     assert_eq!(sign(parent, 32, "0018 000b"), Err(rc::KEY.handle(1)));
+}
+
+/// Part 3, 12.1: a storage key that cannot leave its parent protects its children as the parent does; others as they
+/// like.
+#[test]
+fn a_storage_key_that_stays_has_its_parents_algorithms() {
+    let mut tpm = started();
+    let parent = storage(&mut tpm, rh::OWNER).handle;
+    let aes_256 = |template: &mut Public| {
+        if let PublicKind::Ecc { parms, .. } = &mut template.kind {
+            parms.symmetric = Symmetric::Aes { bits: 256, mode: alg::CFB };
+        }
+    };
+    for (attributes, hash, cipher) in [(0x0003_0472, rc::HASH, rc::SYMMETRIC), (0x0003_0460, rc::SUCCESS, rc::SUCCESS)]
+    {
+        let same = Public { attributes: A::from_bits(attributes), ..storage_template() };
+        let another_hash = Public { name_alg: Some(HashAlg::Sha384), ..same };
+        let mut another_cipher = same;
+        aes_256(&mut another_cipher);
+        for (template, want) in [(same, rc::SUCCESS), (another_hash, hash), (another_cipher, cipher)] {
+            let create = Builder::with_empty_auth(cc::CREATE, &[parent], 1).params(|w| {
+                w.sized(|w| w.put(&SensitiveCreate { user_auth: b"", data: b"" }));
+                w.sized(|w| w.put(&template));
+                w.tpm2b(&[]);
+                w.u32(0);
+            });
+            let want = if want == rc::SUCCESS { want } else { want.parameter(2) };
+            assert_eq!(code(&mut tpm, &create.build()), want);
+        }
+    }
+}
+
+/// How long an authValue is, its private area does not tell.
+#[test]
+fn private_areas_have_one_length() {
+    let mut tpm = started();
+    let parent = storage(&mut tpm, rh::OWNER).handle;
+    let sizes =
+        [&b""[..], b"pw", &[7; 32]].map(|auth| child(&mut tpm, parent, auth, b"data", &sealing_template()).0.len());
+    assert!(sizes.iter().all(|size| *size == sizes[0]), "{sizes:?}");
+}
+
+/// A key of an HMAC is no longer than a block of its hash algorithm; data have 128 octets.
+#[test]
+fn a_mac_key_is_no_longer_than_a_block() {
+    let mut tpm = started();
+    let parent = storage(&mut tpm, rh::OWNER).handle;
+    let hmac = |hash| PublicKind::KeyedHash { scheme: KeyedHashScheme::Hmac(hash), unique: Default::default() };
+    for (kind, attributes, size, want) in [
+        (hmac(HashAlg::Sha256), 0x0004_0452, 64, rc::SUCCESS),
+        (hmac(HashAlg::Sha256), 0x0004_0452, 65, rc::SIZE.parameter(1)),
+        (hmac(HashAlg::Sha384), 0x0004_0452, 128, rc::SUCCESS),
+        (sealing_template().kind, 0x0000_0452, 128, rc::SUCCESS),
+    ] {
+        let template = Public { attributes: A::from_bits(attributes), kind, ..sealing_template() };
+        let create = Builder::with_empty_auth(cc::CREATE, &[parent], 1).params(|w| {
+            w.sized(|w| w.put(&SensitiveCreate { user_auth: b"", data: &[7; 128][..size] }));
+            w.sized(|w| w.put(&template));
+            w.tpm2b(&[]);
+            w.u32(0);
+        });
+        assert_eq!(code(&mut tpm, &create.build()), want);
+    }
 }

@@ -160,6 +160,9 @@ fn extensions_say_what_the_object_is() {
     }
 }
 
+/// The two handles, the three parameters, and the response code.
+type Case<'a> = (Handle, Handle, &'a [u8], AsymScheme, &'a [u8], Rc);
+
 #[test]
 fn each_wrong_parameter_has_its_code() {
     let mut tpm = started();
@@ -176,7 +179,7 @@ fn each_wrong_parameter_has_its_code() {
     let mut long = good.clone();
     long.push(0);
     let five = partial(&[NAMES, &[0x30, 0, 0x30, 0]].concat(), &extensions);
-    let cases: &[(Handle, Handle, &[u8], AsymScheme, &[u8], Rc)] = &[
+    let cases: &[Case<'_>] = &[
         (key, key, b"", AsymScheme::Ecdsa(HashAlg::Sha256), &good, rc::SUCCESS),
         (key, key, b"x", null, &good, rc::SIZE.parameter(1)),
         (key, key, b"", AsymScheme::Ecdsa(HashAlg::Sha384), &good, rc::SCHEME.parameter(2)),
