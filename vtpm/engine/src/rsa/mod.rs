@@ -9,6 +9,7 @@
 
 mod generate;
 mod key;
+mod montgomery;
 mod padding;
 mod prime;
 mod scheme;

@@ -2,11 +2,11 @@
 
 use alloc::vec::Vec;
 
-use crypto_bigint::modular::{BoxedMontyForm, BoxedMontyParams};
-use crypto_bigint::{BoxedUint, Limb, NonZero};
+use crypto_bigint::{BoxedUint, Integer, Limb, NonZero};
 use zeroize::Zeroizing;
 
 use super::key::{number, octets};
+use super::montgomery::{Montgomery, Residue};
 use crate::drbg::Drbg;
 
 /// Candidates are divided by the odd primes below this.
@@ -16,47 +16,61 @@ const SMALL: usize = 1 << 16;
 /// composite passes, and to `rounds` more.
 ///
 /// The bases come of a generator of their own, seeded with the number: the one that drew the number is not asked,
-/// so what it gives next does not depend on how numbers are tested.
+/// so what it gives next does not depend on how numbers are tested. A number of a length that no key's primes have
+/// is none.
 pub(super) fn may_be_prime(candidate: &BoxedUint, rounds: usize) -> bool {
-    let Some(odd) = candidate.to_odd().into_option() else {
+    match candidate.bits_precision() {
+        512 => is_strong::<8>(candidate, rounds),
+        1024 => is_strong::<16>(candidate, rounds),
+        1536 => is_strong::<24>(candidate, rounds),
+        2048 => is_strong::<32>(candidate, rounds),
+        _ => false,
+    }
+}
+
+fn is_strong<const N: usize>(candidate: &BoxedUint, rounds: usize) -> bool {
+    let (Some(modulus), true) = (words::<N>(candidate), bool::from(candidate.is_odd())) else {
         return false;
     };
     let bits = candidate.bits_precision();
     let size = bits as usize / 8;
-    let params = BoxedMontyParams::new(odd);
     let less_one = Zeroizing::new(candidate.wrapping_sub(BoxedUint::one_with_precision(bits)));
     let twos = less_one.trailing_zeros();
-    let odd_part = Zeroizing::new(less_one.shr(twos));
-    let one = BoxedMontyForm::one(&params);
-    let minus_one = one.neg();
-    let is_witness = |base: BoxedUint| {
-        let mut power = BoxedMontyForm::new(base, &params).pow(&odd_part);
-        if power == one || power == minus_one {
-            return false;
-        }
-        for _ in 1..twos {
-            power = power.square();
-            if power == minus_one {
-                return false;
-            }
-        }
-        true
-    };
-    let Some(two) = number(&[2], size) else {
+    let Some(odd_part) = words::<N>(&Zeroizing::new(less_one.shr(twos))) else {
         return false;
     };
-    if is_witness(two) {
+    let field = Montgomery::new(*modulus);
+    let minus_one = field.minus_one();
+    let passes = |mut power: Residue<N>| {
+        if power == *field.one() || power == minus_one {
+            return true;
+        }
+        (1..twos).any(|_| {
+            power = field.square(&power);
+            power == minus_one
+        })
+    };
+    if !passes(field.power_of_two(&odd_part)) {
         return false;
     }
     let mut bases = Drbg::new(&[b"bulla Miller-Rabin", &Zeroizing::new(octets(candidate, size))]);
     let mut drawn = Zeroizing::new(alloc::vec![0; size]);
     (0..rounds).all(|_| {
         bases.generate(&mut drawn);
-        let Some(base) = number(&drawn, size) else {
-            return false;
-        };
-        !is_witness(base.rem(params.modulus().as_nz_ref()))
+        let base = number(&drawn, size).and_then(|base| words::<N>(&base));
+        base.is_some_and(|base| passes(field.power(&field.residue(&base), &odd_part)))
     })
+}
+
+/// The words of a number, least significant first; `None` if it has not that many.
+fn words<const N: usize>(number: &BoxedUint) -> Option<Zeroizing<[u64; N]>> {
+    let mut words = Zeroizing::new([0; N]);
+    let limbs = number.as_limbs();
+    if limbs.len() != N {
+        return None;
+    }
+    words.iter_mut().zip(limbs).for_each(|(word, limb)| *word = limb.0);
+    Some(words)
 }
 
 /// The odd primes below [`SMALL`].
