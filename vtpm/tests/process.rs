@@ -1,6 +1,6 @@
 //! The program `bulla-vtpm` as a process: what it holds, how it ends, what it answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::net::Shutdown;
@@ -30,6 +30,27 @@ fn serving(arguments: &[&str]) -> (UnixStream, Child) {
         .spawn()
         .unwrap();
     (ours, child)
+}
+
+/// The page names each command, says how many there are, and does not say of any that it is not there.
+#[test]
+fn the_readme_has_every_command() {
+    let output = Command::new(PROGRAM).args(["info", "--json"]).output().unwrap();
+    let info: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (there, not_there) = readme.split_once("### Not there").unwrap();
+    let (_, there) = there.split_once("## Commands").unwrap();
+    let (not_there, _) = not_there.split_once("\n### ").unwrap();
+    let names = |text: &str| -> BTreeSet<String> {
+        text.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned).collect()
+    };
+    let commands = info["commands"].as_array().unwrap();
+    for command in commands {
+        let name = command["name"].as_str().unwrap();
+        let name = name.strip_prefix("TPM2_").unwrap_or(name);
+        assert!(names(there).contains(name) && !names(not_there).contains(name), "{name}");
+    }
+    assert!(there.trim_start().starts_with(&format!("{} commands", commands.len())), "{}", commands.len());
 }
 
 fn exit_of(output: &Output) -> Exit {
@@ -191,5 +212,16 @@ fn help_teaches_and_lists_the_exit_codes() {
     let text = String::from_utf8(output.stdout).unwrap();
     for part in ["TPM 2.0 for one virtual machine", "bulla-vtpm info", "Exit codes:", "could not be entered"] {
         assert!(text.contains(part), "{part:?} is missing from:\n{text}");
+    }
+}
+
+/// As `head` does.
+#[test]
+fn a_reader_that_has_left_is_no_error() {
+    for arguments in [&["info"][..], &["info", "--json"], &["socket", "--print-capabilities"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(PROGRAM).args(arguments).stdout(Stdio::from(writer)).output().unwrap();
+        assert_eq!((output.status.code(), words_of(&output).as_str()), (Some(0), ""), "{arguments:?}");
     }
 }
