@@ -758,6 +758,9 @@ fn compare(prepared: &str, lines: &str) {
         let _ = run(&command("0000 0165 || 80000002"));
     }
     assert!(wrong.is_empty(), "of {compared} commands:\n{wrong}");
+    // Nothing has sent either into failure mode.
+    let (theirs, ours) = run(&command("0000 017b || 0001"));
+    assert_eq!((code(&theirs), code(&ours)), (0, 0));
     println!("{compared} commands, {} of which differ on purpose", DIFFERENT.len());
 }
 
@@ -896,6 +899,9 @@ fn compare_objects(lines: &str) {
         let _ = both(spare, &none);
     }
     assert!(wrong.is_empty(), "of {compared} commands:\n{wrong}");
+    // Nothing has sent either into failure mode.
+    let (theirs, ours) = both("0000 017b || 0001", &none);
+    assert_eq!((code(&theirs), code(&ours)), (0, 0));
     println!("{compared} commands");
 }
 
