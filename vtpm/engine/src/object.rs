@@ -18,9 +18,8 @@ pub(super) const PERSISTENT: usize = 16;
 
 /// The part of a key's sensitive area that makes the key (Part 2, 12.3.2.3).
 #[derive(Clone)]
-#[expect(clippy::large_enum_variant, reason = "a key on a curve lives in the box of its object")]
 pub(super) enum Material {
-    /// TPM_ALG_ECC: the private key, with its public point.
+    /// TPM_ALG_ECC: the private key.
     Ecc(PrivateKey),
     /// TPM_ALG_RSA: the private key.
     Rsa(Box<rsa::PrivateKey>),
@@ -70,6 +69,11 @@ impl Key {
     /// Whether the key may sign.
     pub(super) fn signs(&self) -> bool {
         self.has(ObjectAttributes::SIGN)
+    }
+
+    /// Whether the key may make signatures of Part 3, 18 and 20: MACs by a block cipher are none.
+    pub(super) fn makes_signatures(&self) -> bool {
+        self.signs() && !matches!(self.public.kind, PublicKind::SymCipher { .. })
     }
 
     /// The private key, if this is a loaded pair on a curve.

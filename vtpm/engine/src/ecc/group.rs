@@ -4,10 +4,9 @@ use bulla_tpm_types::{EccParameter, EccPoint, HashAlg};
 use ecdsa::elliptic_curve::ff::PrimeField;
 use ecdsa::elliptic_curve::point::{AffineCoordinates, AffinePoint, ProjectivePoint};
 use ecdsa::elliptic_curve::sec1::{FromSec1Point, ModulusSize, ToSec1Point};
-use ecdsa::elliptic_curve::{Curve, CurveArithmetic, FieldBytes, Group as _, Scalar};
-use ecdsa::hazmat::verify_prehashed;
-use ecdsa::signature::hazmat::PrehashSigner;
-use ecdsa::{DigestAlgorithm, EcdsaCurve, Signature, SigningKey};
+use ecdsa::elliptic_curve::{Curve, CurveArithmetic, FieldBytes, Group as _, Scalar, SecretKey};
+use ecdsa::hazmat::{sign_prehashed_rfc6979, verify_prehashed};
+use ecdsa::{DigestAlgorithm, EcdsaCurve, Signature};
 use p256::NistP256;
 use p384::NistP384;
 use p521::NistP521;
@@ -57,7 +56,7 @@ pub(super) fn padded<C: Group>(number: &[u8]) -> Option<FieldBytes<C>> {
 /// A private key from a generator: its first output that is in [1, n-1] (FIPS 186-5, A.2.2). An output has as many
 /// octets as the order; the bits above the order's highest, which only P-521 has (seven), are cleared before it is
 /// looked at. This is frozen, as primary keys come of it. `None` cannot happen short of a defect.
-pub(super) fn generate<C: Group>(random: &mut Drbg) -> Option<SigningKey<C>> {
+pub(super) fn generate<C: Group>(random: &mut Drbg) -> Option<SecretKey<C>> {
     /// Each candidate fails with a chance of at most 2^-32.
     const CANDIDATES: usize = 16;
     let mut candidate = Zeroizing::new(FieldBytes::<C>::default());
@@ -66,13 +65,13 @@ pub(super) fn generate<C: Group>(random: &mut Drbg) -> Option<SigningKey<C>> {
         if let Some(first) = candidate.first_mut() {
             *first &= C::FIRST_OCTET;
         }
-        SigningKey::from_bytes(&candidate).ok()
+        SecretKey::from_bytes(&candidate).ok()
     })
 }
 
 /// A private key in octets; `None` when it is not in [1, n-1].
-pub(super) fn private<C: Group>(number: &[u8]) -> Option<SigningKey<C>> {
-    SigningKey::from_bytes(&*Zeroizing::new(padded::<C>(number)?)).ok()
+pub(super) fn private<C: Group>(number: &[u8]) -> Option<SecretKey<C>> {
+    SecretKey::from_bytes(&*Zeroizing::new(padded::<C>(number)?)).ok()
 }
 
 /// A point of its coordinates; `None` when it is not on the curve.
@@ -90,19 +89,20 @@ pub(super) fn coordinates<C: Group>(point: ProjectivePoint<C>) -> Option<EccPoin
 }
 
 /// The public point of a private key.
-pub(super) fn public<C: Group>(key: &SigningKey<C>) -> Option<EccPoint> {
-    coordinates::<C>((*key.verifying_key().as_affine()).into())
+pub(super) fn public<C: Group>(key: &SecretKey<C>) -> Option<EccPoint> {
+    coordinates::<C>(ProjectivePoint::<C>::mul_by_generator(&key.to_nonzero_scalar()))
 }
 
 /// The product of a private key and a point: Z of ECDH (SP 800-56A, 5.7.1.2). The cofactors are 1.
-pub(super) fn multiply<C: Group>(key: &SigningKey<C>, by: &EccPoint) -> Option<EccPoint> {
-    coordinates::<C>(ProjectivePoint::<C>::from(point::<C>(by)?) * **key.as_nonzero_scalar())
+pub(super) fn multiply<C: Group>(key: &SecretKey<C>, by: &EccPoint) -> Option<EccPoint> {
+    coordinates::<C>(ProjectivePoint::<C>::from(point::<C>(by)?) * *key.to_nonzero_scalar())
 }
 
 /// Signs a digest with ECDSA (FIPS 186-5, 6.4.1), with the nonce of RFC 6979 and the hash algorithm that has the
 /// curve's strength. Answers r and s.
-pub(super) fn sign<C: Group>(key: &SigningKey<C>, digest: &[u8]) -> Option<(EccParameter, EccParameter)> {
-    let signature: Signature<C> = key.sign_prehash(digest).ok()?;
+pub(super) fn sign<C: Group>(key: &SecretKey<C>, digest: &[u8]) -> Option<(EccParameter, EccParameter)> {
+    let number = Zeroizing::new(key.to_nonzero_scalar());
+    let (signature, _) = sign_prehashed_rfc6979::<C, C::Digest>(&number, digest, &[]);
     let (r, s) = signature.split_bytes();
     Some((EccParameter::new(&r)?, EccParameter::new(&s)?))
 }

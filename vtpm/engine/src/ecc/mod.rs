@@ -14,7 +14,7 @@ mod tests;
 use alloc::vec::Vec;
 
 use bulla_tpm_types::{AsymScheme, EccParameter, EccPoint, HashAlg, Rc, SignatureValue, ecc, rc};
-use ecdsa::SigningKey;
+use ecdsa::elliptic_curve::SecretKey;
 use p256::NistP256;
 use p384::NistP384;
 use p521::NistP521;
@@ -29,15 +29,16 @@ use super::drbg::Drbg;
 /// The curves that keys can be on, in ascending order.
 pub(crate) const CURVES: [u16; 3] = [ecc::NIST_P256, ecc::NIST_P384, ecc::NIST_P521];
 
-/// A private key, with its public point. It is zeroized when it is dropped.
+/// A private key. It is zeroized when it is dropped. Its public point is computed when it is asked for: a key that comes
+/// back from a context is not in need of it.
 #[derive(Clone)]
 pub(crate) enum PrivateKey {
     /// On TPM_ECC_NIST_P256.
-    P256(SigningKey<NistP256>),
+    P256(SecretKey<NistP256>),
     /// On TPM_ECC_NIST_P384.
-    P384(SigningKey<NistP384>),
+    P384(SecretKey<NistP384>),
     /// On TPM_ECC_NIST_P521.
-    P521(SigningKey<NistP521>),
+    P521(SecretKey<NistP521>),
 }
 
 /// Does the same with a key of any curve.

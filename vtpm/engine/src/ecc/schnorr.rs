@@ -1,7 +1,7 @@
 //! The schemes that are sums: EC Schnorr and ECDAA (Part 1, C.4).
 
 use bulla_tpm_types::{EccParameter, EccPoint, HashAlg, hash};
-use ecdsa::SigningKey;
+use ecdsa::elliptic_curve::SecretKey;
 use ecdsa::elliptic_curve::ff::{Field, PrimeField};
 use ecdsa::elliptic_curve::point::ProjectivePoint;
 use ecdsa::elliptic_curve::{FieldBytes, Group as _, NonZeroScalar, Scalar};
@@ -11,8 +11,8 @@ use super::group::{self, Group};
 use crate::drbg::Drbg;
 
 /// s = k + r * d modulo the order; `None` when r or s is zero.
-fn sum<C: Group>(key: &SigningKey<C>, k: &SigningKey<C>, r: Scalar<C>) -> Option<EccParameter> {
-    let s = **k.as_nonzero_scalar() + r * **key.as_nonzero_scalar();
+fn sum<C: Group>(key: &SecretKey<C>, k: &SecretKey<C>, r: Scalar<C>) -> Option<EccParameter> {
+    let s = *k.to_nonzero_scalar() + r * *key.to_nonzero_scalar();
     if r.is_zero().into() || s.is_zero().into() { None } else { EccParameter::new(&s.to_repr()) }
 }
 
@@ -27,7 +27,7 @@ fn challenge<C: Group>(alg: HashAlg, point: ProjectivePoint<C>, digest: &[u8]) -
 /// An EC Schnorr signature: r and s. The nonce is from the generator, the key and the digest, so that one of them
 /// being new is enough.
 pub(super) fn sign<C: Group>(
-    key: &SigningKey<C>,
+    key: &SecretKey<C>,
     random: &mut Drbg,
     alg: HashAlg,
     digest: &[u8],
@@ -39,7 +39,7 @@ pub(super) fn sign<C: Group>(
     let mut nonces = Drbg::new(&[&Zeroizing::new(key.to_bytes())[..], &*fresh, &alg.id().0.to_be_bytes(), digest]);
     (0..ATTEMPTS).find_map(|_| {
         let k = group::generate::<C>(&mut nonces)?;
-        let r = challenge::<C>(alg, ProjectivePoint::<C>::mul_by_generator(k.as_nonzero_scalar()), digest)?;
+        let r = challenge::<C>(alg, ProjectivePoint::<C>::mul_by_generator(&k.to_nonzero_scalar()), digest)?;
         let s = sum(key, &k, Scalar::<C>::from_repr(r).into_option()?)?;
         Some((EccParameter::new(&r)?, s))
     })
@@ -56,8 +56,8 @@ pub(super) fn verify<C: Group>(key: &EccPoint, alg: HashAlg, digest: &[u8], r: &
 
 /// The second half of an ECDAA signature, with the number of a commitment: the nonce, and s.
 pub(super) fn sign_committed<C: Group>(
-    key: &SigningKey<C>,
-    committed: &SigningKey<C>,
+    key: &SecretKey<C>,
+    committed: &SecretKey<C>,
     random: &mut Drbg,
     alg: HashAlg,
     digest: &[u8],
