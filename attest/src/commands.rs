@@ -99,11 +99,16 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<bool, CommandError> {
     let verdict = appraise(&evidence, &nonce, expected.as_ref(), &policy);
     let mut out = io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&verdict)?)?;
+        heard(writeln!(out, "{}", serde_json::to_string_pretty(&verdict)?))?;
     } else {
-        write!(out, "{verdict}")?;
+        heard(write!(out, "{verdict}"))?;
     }
     Ok(verdict.accepted)
+}
+
+/// A reader of standard output that has left, as `head` does, is no error: the exit code still says how it went.
+fn heard(written: io::Result<()>) -> io::Result<()> {
+    written.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
 pub(crate) fn eventlog(args: &EventlogArgs) -> Result<bool, CommandError> {
@@ -113,9 +118,9 @@ pub(crate) fn eventlog(args: &EventlogArgs) -> Result<bool, CommandError> {
     let replay = if args.replay { Some(log.replay().map_err(bad)?) } else { None };
     let mut out = io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&log_as_json(&log, replay.as_ref()))?)?;
+        heard(writeln!(out, "{}", serde_json::to_string_pretty(&log_as_json(&log, replay.as_ref()))?))?;
     } else {
-        print_log(&mut out, &log, replay.as_ref())?;
+        heard(print_log(&mut out, &log, replay.as_ref()))?;
     }
     Ok(true)
 }
@@ -175,7 +180,7 @@ fn log_as_json(log: &Log, replay: Option<&Replay>) -> serde_json::Value {
 pub(crate) fn export(args: &ExportArgs) -> Result<bool, CommandError> {
     let evidence = read_evidence(&args.evidence)?;
     for path in export::tpm2_tools(evidence.evidence(), &args.tpm2_tools)? {
-        writeln!(io::stdout(), "{}", path.display())?;
+        heard(writeln!(io::stdout(), "{}", path.display()))?;
     }
     Ok(true)
 }

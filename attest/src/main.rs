@@ -1,6 +1,7 @@
 //! The program bulla-attest: arguments in, verdict and exit code out. The work is in the library.
 #![forbid(unsafe_code)]
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -140,7 +141,8 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::from(REJECTED),
         Err(e) => {
             if json {
-                println!("{}", serde_json::json!({ "error": e.to_string() }));
+                // Standard error has it, too.
+                let _ = writeln!(std::io::stdout(), "{}", serde_json::json!({ "error": e.to_string() }));
             }
             eprintln!("bulla-attest: {e}");
             ExitCode::from(UNUSABLE)

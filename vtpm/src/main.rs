@@ -203,7 +203,11 @@ fn print_info(json: bool) -> Result<(), Failure> {
     } else {
         in_words(&properties)
     };
-    std::io::stdout().write_all(text.as_bytes()).map_err(failure(Exit::Socket))
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // A reader that has enough, as `head` has, is no error.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(failure(Exit::Socket)),
+    }
 }
 
 fn in_words(p: &Properties) -> String {

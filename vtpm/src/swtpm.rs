@@ -11,6 +11,7 @@ mod code;
 mod control;
 mod daemon;
 mod data;
+mod direct;
 mod info;
 mod inherited;
 mod keep;
@@ -35,6 +36,7 @@ use bulla_tpm_types::response::ResponseError;
 use bulla_vtpm_client::Exit;
 use thiserror::Error;
 
+pub use direct::Direct;
 pub use inherited::Inherited;
 pub use listen::ListenError;
 pub use options::{
@@ -247,7 +249,11 @@ pub fn run(options: &Options, mut inherited: Inherited) -> Result<u8, SocketErro
 }
 
 fn print(value: &serde_json::Value) -> Result<(), SocketError> {
-    writeln!(io::stdout(), "{value}").map_err(|source| SocketError::File { what: "standard output", source })
+    match writeln!(io::stdout(), "{value}") {
+        // A reader that has enough is no error.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|source| SocketError::File { what: "standard output", source }),
+    }
 }
 
 fn write_pid(target: Option<&PathOrFd>, inherited: &mut Inherited) -> io::Result<Option<PidFile>> {

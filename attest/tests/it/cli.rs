@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use bulla_attest::quote::AttestationKey;
 use bulla_attest::{Evidence, HostKey, Root};
@@ -50,6 +50,36 @@ fn run_in(dir: &Path, args: &[&str]) -> (i32, String, String) {
         Command::new(env!("CARGO_BIN_EXE_bulla-attest")).args(args).current_dir(dir).output().expect("started");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (output.status.code().expect("no signal"), text(output.stdout), text(output.stderr))
+}
+
+/// What is left to say goes nowhere; the exit code still is the verdict.
+#[test]
+fn a_reader_that_has_left_changes_no_verdict() {
+    let files = Files::new(Machine::new());
+    let nonce = hex::encode(NONCE);
+    let verify = ["verify", "--evidence", "ev.cbor", "--nonce"];
+    for (args, code) in [
+        ([&verify[..], &[&nonce]].concat(), 0),
+        ([&verify[..], &[&nonce, "--json"]].concat(), 0),
+        ([&verify[..], &["0011223344556677"]].concat(), 1),
+        (vec!["eventlog", "log.bin", "--replay"], 0),
+        (vec!["eventlog", "log.bin", "--json"], 0),
+        (vec!["eventlog", "ev.cbor", "--json"], 2),
+        (vec!["export", "--tpm2-tools", "out", "--evidence", "ev.cbor"], 0),
+    ] {
+        let (_, out, err) = files.run(&args);
+        assert!(!out.is_empty(), "{args:?}");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_bulla-attest"))
+            .args(&args)
+            .current_dir(files.dir.path())
+            .stdout(Stdio::from(writer))
+            .output()
+            .expect("started");
+        let words = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!((output.status.code(), words), (Some(code), err), "{args:?}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, say};
 use story::{Held, Story};
 
 /// Show the whole story in a few seconds, and check every part of it.
@@ -64,13 +64,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
             milliseconds: start.elapsed().as_millis(),
         };
         let text = serde_json::to_string_pretty(&report);
-        println!("{}", text.map_err(|e| Failure::because(Exit::HostFailed, "cannot write JSON", &e))?);
+        say!("{}", text.map_err(|e| Failure::because(Exit::HostFailed, "cannot write JSON", &e))?);
     } else {
-        println!();
+        say!("");
         for (claim, held) in story.held().list() {
-            println!("{} {claim}", if held { "held  " } else { "FAILED" });
+            say!("{} {claim}", if held { "held  " } else { "FAILED" });
         }
-        println!(
+        say!(
             "{} in {:.1} s",
             if ok { "every claim held" } else { "NOT every claim held" },
             start.elapsed().as_secs_f32()

@@ -2,7 +2,7 @@
 
 use bulla_vmm::doctor::{Standing, can_run, examine};
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, say};
 
 /// Say what this host can do, and what to do about what is missing.
 ///
@@ -18,7 +18,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let findings = examine();
     if arguments.json {
         let text = serde_json::to_string_pretty(&findings);
-        println!("{}", text.map_err(|e| Failure::because(Exit::HostFailed, "cannot write JSON", &e))?);
+        say!("{}", text.map_err(|e| Failure::because(Exit::HostFailed, "cannot write JSON", &e))?);
     } else {
         for finding in &findings {
             let mark = match finding.standing {
@@ -27,9 +27,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
                 Standing::Limited => "LIMITED",
                 Standing::Blocking => "MISSING",
             };
-            println!("{mark} {:<10} {}", finding.name, finding.seen);
+            say!("{mark} {:<10} {}", finding.name, finding.seen);
             if let Some(advice) = &finding.advice {
-                println!("        {:<10} → {advice}", "");
+                say!("        {:<10} → {advice}", "");
             }
         }
     }

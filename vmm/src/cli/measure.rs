@@ -8,7 +8,7 @@ use bulla_vmm::measure::{MeasureError, expected};
 
 use serde_json::json;
 
-use super::{BootArguments, Exit, Failure, write_file};
+use super::{BootArguments, Exit, Failure, say, write_file};
 
 /// Compute what a VM should measure, without running it.
 ///
@@ -43,18 +43,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         write_file(path, &log)?;
     }
     if arguments.json {
-        println!("{:#}", json(&expected));
+        say!("{:#}", json(&expected));
         return Ok(Exit::Done);
     }
     for (bank, pcrs) in &expected.pcrs {
-        println!("{bank}:");
+        say!("{bank}:");
         for (pcr, digest) in pcrs {
-            println!("  {pcr:>2}: {}", hex::encode(digest));
+            say!("  {pcr:>2}: {}", hex::encode(digest));
         }
     }
-    println!("events:");
+    say!("events:");
     for event in &expected.events {
-        println!("  PCR {:>2}  {}", event.pcr, event.name);
+        say!("  PCR {:>2}  {}", event.pcr, event.name);
     }
     Ok(Exit::Done)
 }

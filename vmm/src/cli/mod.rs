@@ -9,6 +9,7 @@ pub(crate) mod run;
 use std::error::Error;
 use std::fmt;
 use std::fs;
+use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -32,6 +33,22 @@ Examples:
   bulla run --kernel vmlinuz --initrd initrd.img --cmdline 'console=ttyS0' --evidence ev.cbor --nonce 0011223344556677
   bulla measure --kernel vmlinuz --initrd initrd.img --cmdline 'console=ttyS0' --out exp.cbor
   bulla-attest verify --evidence ev.cbor --nonce 0011223344556677 --expected exp.cbor";
+
+/// `println!`, but for a reader of standard output that has left, as `head` does: then the rest goes nowhere, and the exit code
+/// still says how it went.
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::cli::say_line(format_args!($($text)*))
+    };
+}
+pub(crate) use say;
+
+pub(crate) fn say_line(text: fmt::Arguments<'_>) {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => eprintln!("bulla: standard output: {error}"),
+        _ => {}
+    }
+}
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

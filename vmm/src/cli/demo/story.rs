@@ -14,7 +14,7 @@ use bulla_vmm::tenant::MailboxError;
 use serde::Serialize;
 
 use super::vm::{MEMORY, Monitor, TenantVm, failed};
-use crate::cli::{Exit, Failure, read_file, write_file};
+use crate::cli::{Exit, Failure, read_file, say, write_file};
 
 /// Policy of both tenants, measured with their command line: the peer must have booted what I booted.
 const CMDLINE: &str = "peer_pcrs=same";
@@ -86,7 +86,7 @@ impl Story {
 
     pub(crate) fn say(&mut self, text: &str) {
         if self.aloud {
-            println!("· {text}");
+            say!("· {text}");
         }
         self.details.push(text.to_owned());
     }

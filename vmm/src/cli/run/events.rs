@@ -8,6 +8,8 @@ use bulla_vmm::backend::select::Choice;
 use bulla_vmm::confine::Landlock;
 use bulla_vmm::machine::Stopper;
 
+use crate::cli::say;
+
 /// What `--until` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Until {
@@ -119,7 +121,7 @@ impl Events {
     fn line(&self, value: &serde_json::Value) {
         if self.json {
             let _one_at_a_time = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-            println!("{value}");
+            say!("{value}");
         }
     }
 }
