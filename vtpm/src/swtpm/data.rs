@@ -39,7 +39,7 @@ pub(super) fn serve(shared: &Arc<Shared>, endpoint: Option<Endpoint>, manners: M
         None => (None, None),
     };
     let mut manners_now = manners;
-    let mut message = Zeroizing::new(Vec::with_capacity(ROOM));
+    let mut message = Message::new();
     loop {
         let waiting = if client.is_none() { listener.as_ref() } else { None };
         let [given, from_client, from_listener] = wait([Some(shared.data.bell()), client.as_ref(), waiting], None)?;
@@ -68,7 +68,7 @@ pub(super) fn serve(shared: &Arc<Shared>, endpoint: Option<Endpoint>, manners: M
                 false
             }
         };
-        message.zeroize();
+        message.forget();
         if !stays {
             client = None;
             shared.data.gone();
@@ -80,11 +80,11 @@ pub(super) fn serve(shared: &Arc<Shared>, endpoint: Option<Endpoint>, manners: M
 }
 
 /// One command and its response; `false` if the client has gone.
-fn exchange(shared: &Shared, fd: &OwnedFd, message: &mut Vec<u8>) -> io::Result<bool> {
+fn exchange(shared: &Shared, fd: &OwnedFd, message: &mut Message) -> io::Result<bool> {
     if !receive(shared, fd, message)? {
         return Ok(false);
     }
-    let answer = shared.machine().message(message);
+    let answer = shared.machine().message(message.received());
     let bytes = Zeroizing::new(answer.bytes);
     let (code, result) = answer.codes;
     let name = code.and_then(command_name).unwrap_or("a command that does not exist");
@@ -94,26 +94,49 @@ fn exchange(shared: &Shared, fd: &OwnedFd, message: &mut Vec<u8>) -> io::Result<
     Ok(true)
 }
 
+/// What has come from the client. The room is used again for each message, and only what was used is overwritten: a command
+/// is short, and to overwrite a byte costs more than to receive it.
+struct Message {
+    room: Zeroizing<Vec<u8>>,
+    length: usize,
+}
+
+impl Message {
+    fn new() -> Self {
+        Self { room: Zeroizing::new(vec![0; ROOM]), length: 0 }
+    }
+
+    fn received(&self) -> &[u8] {
+        self.room.get(..self.length).unwrap_or_default()
+    }
+
+    fn free(&mut self) -> &mut [u8] {
+        self.room.get_mut(self.length..).unwrap_or_default()
+    }
+
+    fn forget(&mut self) {
+        self.room.get_mut(..self.length).unwrap_or_default().zeroize();
+        self.length = 0;
+    }
+}
+
 /// Reads a message: what the client has written when its announced length is there, or what there is when the rest does not come.
 /// A length beyond the longest command is not waited for: whatever has come is executed and refused for its size.
-fn receive(shared: &Shared, fd: &OwnedFd, message: &mut Vec<u8>) -> io::Result<bool> {
-    message.clear();
-    let mut chunk = Zeroizing::new([0; ROOM]);
+fn receive(shared: &Shared, fd: &OwnedFd, message: &mut Message) -> io::Result<bool> {
     loop {
-        let room = chunk.get_mut(..ROOM.saturating_sub(message.len())).unwrap_or_default();
-        match rustix::io::read(fd, &mut *room) {
-            Ok(0) if message.is_empty() => return Ok(false),
+        match rustix::io::read(fd, message.free()) {
+            Ok(0) if message.length == 0 => return Ok(false),
             Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client left within a command")),
-            Ok(count) => message.extend_from_slice(room.get(..count).unwrap_or_default()),
+            Ok(count) => message.length += count,
             Err(Errno::INTR) => continue,
             Err(error) => return Err(error.into()),
         }
-        let missing = match announced_length(message) {
-            Some(length) => length <= PREFIX + MAX_COMMAND_SIZE && message.len() < length,
+        let missing = match announced_length(message.received()) {
+            Some(length) => length <= PREFIX + MAX_COMMAND_SIZE && message.length < length,
             None => false,
         };
         // As swtpm does, a header is waited for without end: the client alone has to wait then.
-        let headless = message.len() < HEADER;
+        let headless = message.length < HEADER;
         if !missing && !headless {
             return Ok(true);
         }
