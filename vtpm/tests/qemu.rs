@@ -77,17 +77,19 @@ struct Machine {
 }
 
 impl Machine {
-    /// Starts the TPM and QEMU, waits until both have ended, and returns the console's lines.
+    /// Starts the TPM and QEMU, which tells it to end when it ends itself (CMD_SHUTDOWN); waits until both have, and returns the
+    /// console's lines.
     fn boot(&self, kernel: &Path, part: &str) -> Vec<String> {
         let path = |name: &str| self.dir.path().join(name).display().to_string();
         let (socket, console) = (path("tpm.sock"), path("console.log"));
         let mut tpm =
             if std::env::var_os("BULLA_QEMU_PEER").is_some() { Command::new("swtpm") } else { Command::new(PROGRAM) };
         tpm.args(["socket", "--tpm2", "--tpmstate", &format!("dir={}", path("state"))]);
-        tpm.args(["--ctrl", &format!("type=unixio,path={socket},terminate")]);
+        tpm.args(["--ctrl", &format!("type=unixio,path={socket}")]);
         let mut tpm = Running::start(&mut tpm);
         let start = Instant::now();
         while !Path::new(&socket).exists() {
+            assert_eq!(tpm.0.try_wait().unwrap(), None, "the TPM ended before its socket was there");
             assert!(start.elapsed() < PATIENCE, "the TPM's socket does not come");
             sleep(Duration::from_millis(1));
         }
