@@ -35,7 +35,7 @@ const STATE_ENCRYPTED: u32 = 2;
 
 /// What becomes of the conversation after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
+pub(super) enum Then {
     Goes,
     Ends,
 }
@@ -79,15 +79,7 @@ fn converse(shared: &Shared, fd: &OwnedFd) -> io::Result<Option<End>> {
         }
         // What cannot be framed ends the conversation if more of it may come.
         let framed = complete.is_ok();
-        let request = complete.and_then(|()| Request::parse(&message));
-        let (bytes, then) = match request.and_then(|request| answer(shared, request, given)) {
-            Ok(answer) => answer,
-            Err(code) => {
-                let number = message.first_chunk::<4>().map_or(0, |n| u32::from_be_bytes(*n));
-                shared.log.line(EVENTS, format_args!("control channel: request {number:#x} refused: {code}"));
-                (Zeroizing::new((code as u32).to_be_bytes().to_vec()), Then::Goes)
-            }
-        };
+        let (bytes, then) = reply(shared, &message, complete, given);
         write_all(fd, &bytes)?;
         if then == Then::Ends {
             return Ok(Some(End::Control));
@@ -96,6 +88,21 @@ fn converse(shared: &Shared, fd: &OwnedFd) -> io::Result<Option<End>> {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "more data than a request may have"));
         }
     }
+}
+
+/// What a message is answered, whose end was found or not, and a descriptor that came along.
+pub(super) fn reply(
+    shared: &Shared,
+    message: &[u8],
+    complete: Result<(), Code>,
+    given: Option<OwnedFd>,
+) -> (Zeroizing<Vec<u8>>, Then) {
+    let request = complete.and_then(|()| Request::parse(message));
+    request.and_then(|request| answer(shared, request, given)).unwrap_or_else(|code| {
+        let number = message.first_chunk::<4>().map_or(0, |n| u32::from_be_bytes(*n));
+        shared.log.line(EVENTS, format_args!("control channel: request {number:#x} refused: {code}"));
+        (Zeroizing::new((code as u32).to_be_bytes().to_vec()), Then::Goes)
+    })
 }
 
 /// Reads one request: all that its length calls for, and what came with it. Answers also a descriptor that came along.

@@ -1,7 +1,7 @@
 //! Writes the seeds: inputs that our own code makes, so that a fuzzer begins behind the first checks.
 //!
 //! `cargo run -p bulla-fuzz-bodies --example seeds` writes them again, into tests/fuzz/corpus. Files that are not
-//! seeds, such as inputs that once were findings, stay as they are.
+//! seeds, such as inputs that once were findings, stay as they are. Each run writes the same.
 
 extern crate alloc;
 
@@ -26,6 +26,8 @@ use bulla_vtpm_client::{Locality, Op, PROTOCOL_VERSION, Status};
 
 #[path = "../../../../firmware/bootloader/src/testing.rs"]
 mod testing;
+#[path = "seeds/vtpm.rs"]
+mod vtpm;
 
 fn put(target: &str, name: &str, bytes: &[u8]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus").join(target);
@@ -35,6 +37,7 @@ fn put(target: &str, name: &str, bytes: &[u8]) {
 
 fn main() {
     tpm();
+    vtpm::vtpm();
     verifier();
     boot();
     wire();
@@ -99,11 +102,11 @@ fn tpm() {
         ),
     ];
     for (name, commands) in &runs {
-        let mut tpm = bulla_vtpm::platform::manufacture();
+        let mut tpm = bulla_fuzz_bodies::prepared::new();
         tpm.init();
         tpm.execute(0, &command::startup(StartupType::Clear));
         let steps: Vec<u8> = commands.iter().flat_map(|c| [&[6, 0][..], &sized(c)].concat()).collect();
-        put("tpm_command", name, &steps);
+        put("tpm_command", name, &[&[0][..], &steps].concat());
         for (number, command) in commands.iter().enumerate() {
             let response = tpm.execute(0, command);
             // Short ones have nothing to parse.
@@ -113,16 +116,8 @@ fn tpm() {
         }
     }
     let hcrtm =
-        [&[0, 1, 2][..], &sized(b"firmware"), &[3, 6, 3], &sized(&command::startup(StartupType::Clear)), &[4, 1, 0]];
+        [&[0, 0, 1, 2][..], &sized(b"firmware"), &[3, 6, 3], &sized(&command::startup(StartupType::Clear)), &[4, 1, 0]];
     put("tpm_command", "hcrtm", &hcrtm.concat());
-
-    let mut tpm = bulla_vtpm::platform::manufacture();
-    tpm.init();
-    put("vtpm_state", "new", &[&[0], &tpm.permanent()[..]].concat());
-    tpm.execute(0, &command::startup(StartupType::Clear));
-    put("vtpm_state", "running", &[&[0], &tpm.permanent()[..]].concat());
-    put("vtpm_state", "suspended", &[1]);
-    put("vtpm_state", "suspended_elsewhere", &[1, 0, 30, 0xff]);
 
     let soft = SoftTpm::new(1);
     let (attest, signature) = soft.sign_quote(b"nonce", &[0, 4], &[7; 64]);
@@ -163,13 +158,24 @@ fn verifier() {
     put("policy", "counts", b"minimum_root = \"vmm-hosted\"\nmaximum_reset_count = 1\nmaximum_restart_count = 0\n");
     put("policy", "pcrs", b"require_endorsement = true\n[pcrs]\nsha256 = [0, 1, 23]\nsha1 = []\n");
     let name: String = SoftTpm::new(1).public().name().as_bytes().iter().map(|b| format!("{b:02x}")).collect();
-    let pem = HostKey::generate().expect("a key").public().to_pem();
+    let pem = host().public().to_pem();
     let keys = format!(
         "[attestation_keys]\nnames = [\"{name}\"]\npem = [\"\"\"{pem}\"\"\"]\n[host_keys]\npem = [\"\"\"{pem}\"\"\"]\n"
     );
     put("policy", "keys", keys.as_bytes());
     let thumbprints = format!("[host_keys]\nthumbprints = [\"{}\"]\n", "5a".repeat(32));
     put("policy", "thumbprints", thumbprints.as_bytes());
+}
+
+/// A host whose private key is the number 1, which is nobody's secret.
+fn host() -> HostKey {
+    const ONE: &str = "\
+    -----BEGIN PRIVATE KEY-----\n\
+    MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgAAAAAAAAAAAAAAAA\n\
+    AAAAAAAAAAAAAAAAAAAAAAAAAAGhRANCAARrF9Hy4SxCR/i85uVjpEDydwN9gS3r\n\
+    M6D0oTlF2JjClk/jQuL+Gn+bjufrSnwPnhYrzjNXazFezsu2QGg3v1H1\n\
+    -----END PRIVATE KEY-----\n";
+    HostKey::from_pem(ONE).expect("a key")
 }
 
 fn evidence(booted: &Expected, event_log: Vec<u8>) -> Vec<u8> {
@@ -182,7 +188,11 @@ fn evidence(booted: &Expected, event_log: Vec<u8>) -> Vec<u8> {
     let tpm = TpmEvidence { ak_public: soft.public().to_vec(), quote, signature, pcrs };
     let evidence =
         Evidence { nonce: nonce.to_vec(), root: Root::VmmHosted, taken_at: TakenAt::Handover, tpm, event_log };
-    evidence.sign(&HostKey::generate().expect("a key")).expect("signed")
+    // The signature, which has randomness in it and which no claim looks at, comes last.
+    let mut signed = evidence.sign(&host()).expect("signed");
+    let at = signed.len() - 64;
+    signed[at..].fill(0x5a);
+    signed
 }
 
 fn boot() {

@@ -7,25 +7,34 @@
 
 mod boot;
 mod cpu;
+pub mod described;
 #[path = "../../../../vmm/cpu/tests/common/mod.rs"]
 mod machine;
 mod measured;
+mod platform;
+pub mod prepared;
 mod script;
 pub mod soft_tpm;
+mod state_file;
+mod swtpm;
 mod tpm;
+mod vtpm;
 mod wire;
 
 pub use boot::{boot_window, kernel};
 pub use cpu::cpu;
 pub use measured::{eventlog, evidence, expected, policy};
-pub use tpm::{tpm_command, tpm_types, vtpm_state};
+pub use state_file::vtpm_state_file;
+pub use swtpm::swtpm_control;
+pub use tpm::tpm_types;
+pub use vtpm::{successes, tpm_command, vtpm_state};
 pub use wire::{agent_line, channel, vtpm_frame};
 
 /// The body of a target.
 pub type Body = fn(&[u8]) -> bool;
 
 /// Every target: its name, which is also that of its program and of its folder of seeds, and its body.
-pub const TARGETS: [(&str, Body); 13] = [
+pub const TARGETS: [(&str, Body); 15] = [
     ("tpm_command", tpm_command),
     ("tpm_types", tpm_types),
     ("eventlog", eventlog),
@@ -39,4 +48,6 @@ pub const TARGETS: [(&str, Body); 13] = [
     ("agent_line", agent_line),
     ("cpu", cpu),
     ("vtpm_state", vtpm_state),
+    ("vtpm_state_file", vtpm_state_file),
+    ("swtpm_control", swtpm_control),
 ];

@@ -21,9 +21,14 @@ impl<'a> Script<'a> {
     /// A 16-bit length, then that many bytes, or as many as there are.
     pub(crate) fn sized(&mut self) -> Option<&'a [u8]> {
         let len = u16::from_be_bytes(self.array()?);
-        let (head, tail) = self.0.split_at(self.0.len().min(len.into()));
+        Some(self.up_to(len.into()))
+    }
+
+    /// That many bytes, or as many as there are.
+    pub(crate) fn up_to(&mut self, count: usize) -> &'a [u8] {
+        let (head, tail) = self.0.split_at(self.0.len().min(count));
         self.0 = tail;
-        Some(head)
+        head
     }
 
     pub(crate) fn rest(self) -> &'a [u8] {

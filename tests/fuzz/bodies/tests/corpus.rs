@@ -55,5 +55,19 @@ replays!(
     channel,
     agent_line,
     cpu,
-    vtpm_state
+    vtpm_state,
+    vtpm_state_file,
+    swtpm_control
 );
+
+/// A seed that no command of succeeds shows nothing of the commands in it.
+#[test]
+fn commands_of_every_seed_succeed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus/tpm_command");
+    for entry in fs::read_dir(folder).expect("a folder of seeds") {
+        let path = entry.expect("a file").path();
+        let successes = bulla_fuzz_bodies::successes(&fs::read(&path).expect("readable"));
+        eprintln!("{}: {successes} commands succeed", path.display());
+        assert!(successes > 0, "{}", path.display());
+    }
+}

@@ -1,0 +1,4 @@
+#![no_main]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    bulla_fuzz_bodies::vtpm_state_file(bytes);
+});
