@@ -203,23 +203,21 @@ fn check_form(tpm: &Tpm, command: &Command, session: &Sent<'_>, before: &[Sent<'
     if before.iter().any(|s| s.handle == session.handle) {
         return Err(rc::HANDLE.session(number));
     }
-    // One session each for audit, decryption and encryption, where the command has a parameter for it.
-    let taken = |attribute| session.has(attribute) && before.iter().any(|s| s.has(attribute));
-    let crypts = session.attributes.intersects(A::DECRYPT.with(A::ENCRYPT));
-    let wrong = taken(A::AUDIT)
-        || (session.has(A::AUDIT) && loaded.kind != SessionKind::Hmac)
-        || taken(A::DECRYPT)
-        || taken(A::ENCRYPT)
-        || (session.has(A::DECRYPT) && !command.decrypts)
-        || (session.has(A::ENCRYPT) && !command.encrypts)
-        || (!session.has(A::AUDIT) && session.attributes.intersects(A::AUDIT_EXCLUSIVE.with(A::AUDIT_RESET)));
-    if wrong {
-        return Err(rc::ATTRIBUTES.session(number));
+    // One session each for decryption, encryption and audit, where the command has a parameter for it.
+    let taken = |attribute| before.iter().any(|s| s.has(attribute));
+    for (attribute, possible) in [(A::DECRYPT, command.decrypts), (A::ENCRYPT, command.encrypts)] {
+        if session.has(attribute) && (!possible || taken(attribute)) {
+            return Err(rc::ATTRIBUTES.session(number));
+        }
+        if session.has(attribute) && loaded.symmetric == SessionSymmetric::Null {
+            return Err(rc::SYMMETRIC.session(number));
+        }
     }
-    if crypts && loaded.symmetric == SessionSymmetric::Null {
-        return Err(rc::SYMMETRIC.session(number));
-    }
-    Ok(())
+    let wrong = match session.has(A::AUDIT) {
+        true => taken(A::AUDIT) || loaded.kind != SessionKind::Hmac,
+        false => session.attributes.intersects(A::AUDIT_EXCLUSIVE.with(A::AUDIT_RESET)),
+    };
+    if wrong { Err(rc::ATTRIBUTES.session(number)) } else { Ok(()) }
 }
 
 /// Checks a session's use and its authorization.
@@ -244,7 +242,11 @@ fn check_one(
         password: this.handle == rh::PW,
         cp_hash: None,
     };
-    // Part 1, 19.9: before anything else about the session.
+    // A trial session can authorize nothing.
+    if tpm.sessions.get(this.handle).is_some_and(|s| s.kind == SessionKind::Trial) {
+        return Err(rc::ATTRIBUTES.session(number));
+    }
+    // Part 1, 19.9: before anything else about the authorization.
     let by_platform = entity.is_some_and(|(handle, _)| handle == rh::PLATFORM);
     if by_platform && tpm.presence.is_required(request.command.code) && !tpm.presence.asserted {
         return Err(rc::PP.session(number));
@@ -254,10 +256,6 @@ fn check_one(
     }
     let session = tpm.sessions.get(this.handle);
     if let Some(session) = session {
-        // A trial session can authorize nothing.
-        if session.kind == SessionKind::Trial {
-            return Err(rc::ATTRIBUTES.session(number));
-        }
         let bound_scope = session.bound.as_ref().map_or(DaScope::Exempt, |b| b.scope);
         tpm.lockout.check(bound_scope)?;
         if this.has(A::AUDIT) {
@@ -282,7 +280,7 @@ fn check_one(
     note_use(tpm, this.handle, entity.map(|(handle, _)| handle));
     let session = tpm.sessions.get(this.handle);
     let right = match session {
-        Some(session) if session.policy.need != AuthNeed::Password => {
+        Some(session) if session.policy.need != AuthNeed::Password || entity.is_none() => {
             used.keyed_with_auth = entity.is_some_and(|(handle, _)| includes_auth(tpm, session, handle));
             let key = hmac_key(session, &used);
             (key.is_empty() && this.hmac.is_empty())
@@ -349,11 +347,14 @@ fn check_entity(
     if request.command.code == cc::POLICY_SECRET && policy.need == AuthNeed::Nothing {
         return Err(rc::MODE);
     }
-    if policy.expires_ms.is_some_and(|at| at < tpm.time.time_ms()) {
-        return Err(rc::EXPIRED);
-    }
     if policy.pcr_counter.is_some_and(|counter| counter != tpm.pcrs.update_counter()) {
         return Err(rc::PCR_CHANGED);
+    }
+    if alg != Some(session.hash) || wanted.as_bytes() != policy.digest.as_bytes() {
+        return Err(rc::POLICY_FAIL);
+    }
+    if policy.expires_ms.is_some_and(|at| at < tpm.time.time_ms()) {
+        return Err(rc::EXPIRED);
     }
     match policy.command {
         Some(code) if code != request.command.code => return Err(rc::POLICY_CC),
@@ -361,11 +362,11 @@ fn check_entity(
         None if role != Role::User => return Err(rc::POLICY_FAIL),
         _ => {}
     }
-    if policy.presence && !tpm.presence.asserted {
-        return Err(rc::PP);
-    }
     if policy.locality.is_some_and(|allowed| !allows(allowed, request.locality)) {
         return Err(rc::LOCALITY);
+    }
+    if policy.presence && !tpm.presence.asserted {
+        return Err(rc::PP);
     }
     let alg_of = session.hash;
     let fits = match &policy.fixed {
@@ -379,8 +380,7 @@ fn check_entity(
     if !fits || (policy.nv_written.is_some() && policy.nv_written != written()) {
         return Err(rc::POLICY_FAIL);
     }
-    let digest_is_wanted = alg == Some(session.hash) && wanted.as_bytes() == policy.digest.as_bytes();
-    if digest_is_wanted { Ok(()) } else { Err(rc::POLICY_FAIL) }
+    Ok(())
 }
 
 /// Whether a locality is among those of a TPMA_LOCALITY (Part 2, 8.5).

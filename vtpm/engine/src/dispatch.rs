@@ -132,6 +132,10 @@ fn run(tpm: &mut Tpm, locality: u8, bytes: &[u8], w: &mut Writer) -> Result<(), 
     if matches!(tpm.mode, Mode::Off | Mode::Initialized) && code != cc::STARTUP {
         return Err(rc::INITIALIZE);
     }
+    // A second TPM2_Startup is not looked at.
+    if tpm.mode == Mode::Operational && code == cc::STARTUP {
+        return Err(rc::INITIALIZE);
+    }
 
     let mut handles = [Handle::default(); MAX_HANDLES];
     let handles = read_handles(tpm, command, &mut r, &mut handles)?;

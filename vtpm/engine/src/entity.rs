@@ -91,7 +91,14 @@ impl Tpm {
             matches!(self.attributes(handle),
                 Some(Some((attributes, _))) if attributes.contains(ObjectAttributes::ADMIN_WITH_POLICY))
         };
-        role == Role::Dup || (role == Role::Admin && (handle.handle_type() == ht::NV_INDEX || admin_with_policy()))
+        // A PCR with a policy has no other authorization (Part 1, 19.3.3).
+        let pcr_with_policy = || {
+            let has = handle.handle_type() == ht::PCR && pcr::has_authorization(handle.0);
+            has && self.pcr_settings.policy.parts().0.is_some()
+        };
+        role == Role::Dup
+            || (role == Role::Admin && (handle.handle_type() == ht::NV_INDEX || admin_with_policy()))
+            || pcr_with_policy()
     }
 
     /// The policy of an entity and its algorithm; `None` when a policy cannot authorize it.

@@ -292,6 +292,12 @@ impl Pcrs {
         self.update_counter
     }
 
+    /// TPM2_Clear: the authValues go, which counts as a change of PCR 0, as in the reference implementation.
+    pub(super) fn clear_auth(&mut self) {
+        self.auth = AuthValue::default();
+        self.count(HCRTM_PCR);
+    }
+
     /// The value of a PCR; `None` for a bank or PCR that does not exist.
     pub(super) fn read(&self, alg: HashAlg, pcr: u32) -> Option<&Ha> {
         let there = self.allocation.0.iter().any(|s| s.alg == alg && s.contains(pcr));
@@ -299,8 +305,8 @@ impl Pcrs {
     }
 
     /// Extends a PCR in each bank that has a digest; digests for other banks are ignored (Part 3, 22.2).
+    /// Each bank's change is counted, as in the reference implementation.
     pub(super) fn extend(&mut self, pcr: u32, digests: &DigestValues) {
-        let mut changed = false;
         for digest in digests.iter() {
             if self.read(digest.alg(), pcr).is_none() {
                 continue;
@@ -311,11 +317,8 @@ impl Pcrs {
                 h.update(value.as_bytes());
                 h.update(digest.as_bytes());
                 *value = h.finish();
-                changed = true;
+                self.count(pcr);
             }
-        }
-        if changed {
-            self.count(pcr);
         }
     }
 

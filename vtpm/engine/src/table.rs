@@ -11,6 +11,7 @@ use super::commands::{
 };
 use super::dispatch::Call;
 use super::object::SLOTS;
+use super::session::ACTIVE;
 
 /// The most handles of any command.
 pub(super) const MAX_HANDLES: usize = 3;
@@ -105,17 +106,19 @@ impl HandleKind {
             Self::NvAuth => matches!(handle, rh::OWNER | rh::PLATFORM) || handle.handle_type() == ht::NV_INDEX,
             Self::Entity => is_entity(handle),
             Self::EntityOrNull => is_entity(handle) || handle == rh::NULL,
-            Self::Policy => handle.handle_type() == ht::POLICY_SESSION,
-            Self::Hmac => handle.handle_type() == ht::HMAC_SESSION,
+            Self::Policy => is_session(handle) && handle.handle_type() == ht::POLICY_SESSION,
+            Self::Hmac => is_session(handle) && handle.handle_type() == ht::HMAC_SESSION,
             Self::BaseHierarchy => is_hierarchy(handle) && handle != rh::NULL,
             Self::Context => is_transient(handle) || is_session(handle),
         }
     }
 }
 
-/// Whether a handle is one of sessions, of either type.
+/// Whether a handle is one of sessions, of either type: from HMAC_SESSION_FIRST or POLICY_SESSION_FIRST to the last
+/// (Part 2, 7.5).
 pub(super) fn is_session(handle: Handle) -> bool {
-    matches!(handle.handle_type(), ht::HMAC_SESSION | ht::POLICY_SESSION)
+    let session = matches!(handle.handle_type(), ht::HMAC_SESSION | ht::POLICY_SESSION);
+    session && (0..ACTIVE).any(|n| n as u32 == handle.0 & 0x00ff_ffff)
 }
 
 /// TPMI_DH_OBJECT (Part 2, 9.3).

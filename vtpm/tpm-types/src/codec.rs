@@ -107,19 +107,23 @@ impl<'a> Reader<'a> {
         self.take(size, what)
     }
 
-    /// A TPM2B that holds a structure: reads the size, then the structure from exactly that many bytes.
+    /// A TPM2B that holds a structure: reads the size, then the structure.
     ///
-    /// A structure that does not fill its size is TPM_RC_SIZE (Part 2, 10.4: "size of the buffer").
+    /// A size of zero, or a structure of another size, is TPM_RC_SIZE (Part 2, 10.4: "size of the buffer"), after any
+    /// error in the structure itself, as in the reference implementation.
     pub fn sized<T>(
         &mut self,
         what: &'static str,
         read: impl FnOnce(&mut Reader<'a>) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let at = self.clone();
         let size = usize::from(self.u16(what)?);
-        let base = self.base;
-        let mut inner = Reader { bytes: self.take(size, what)?, base };
-        let value = read(&mut inner)?;
-        if inner.is_empty() { Ok(value) } else { Err(inner.error(ErrorKind::Size, what)) }
+        if size == 0 {
+            return Err(at.error(ErrorKind::Size, what));
+        }
+        let start = self.base;
+        let value = read(self)?;
+        if self.base - start == size { Ok(value) } else { Err(self.error(ErrorKind::Size, what)) }
     }
 
     /// A structure.

@@ -5,6 +5,7 @@ use bulla_tpm_types::{
 };
 
 use super::policy_auth::Ticket;
+use super::primary::hierarchy_name;
 use super::properties::FIRMWARE_VERSION;
 use super::sign::{self, SigScheme};
 use crate::Tpm;
@@ -51,7 +52,7 @@ impl Tpm {
             return Ok(Signer { key: None, scheme: None });
         }
         let key = self.objects.key(signer).map_err(|e| e.handle(handle))?;
-        if !key.signs() {
+        if !key.makes_signatures() {
             return Err(rc::KEY.handle(handle));
         }
         let chosen = sign::select(key, wanted).ok_or(rc::SCHEME.parameter(scheme))?;
@@ -71,7 +72,11 @@ impl Tpm {
         // part of the structure (Part 1, C.5).
         let anonymous = signer.scheme.is_some_and(SigScheme::is_anonymous);
         let mut attest = Attest {
-            qualified_signer: key.filter(|_| !anonymous).map_or(Name::EMPTY, |k| k.qualified_name),
+            qualified_signer: match key {
+                Some(_) if anonymous => Name::EMPTY,
+                Some(key) => key.qualified_name,
+                None => hierarchy_name(rh::NULL),
+            },
             extra_data: if anonymous { Data::EMPTY } else { extra_data },
             clock_info: self.time.clock_info(),
             firmware_version: FIRMWARE_VERSION,
@@ -116,9 +121,9 @@ pub(super) fn require_tests(tpm: &mut Tpm) -> Result<(), Rc> {
 pub(crate) fn certify(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     let (extra_data, scheme) = call.params(|p| Ok((p.get::<Data>()?, p.with(sign::sig_scheme)?)))?;
     require_tests(tpm)?;
+    let signer = tpm.signer(call, 2, (scheme, 2))?;
     let object = tpm.objects.key(call.handle(1)).map_err(|e| e.handle(1))?;
     let attested = Attested::Certify { name: object.name, qualified_name: object.qualified_name };
-    let signer = tpm.signer(call, 2, (scheme, 2))?;
     tpm.attest(call, &signer, extra_data, attested)
 }
 
@@ -133,8 +138,8 @@ pub(crate) fn certify_creation(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result
         ))
     })?;
     require_tests(tpm)?;
-    let name = tpm.objects.key(call.handle(2)).map_err(|e| e.handle(2))?.name;
     let signer = tpm.signer(call, 1, (scheme, 3))?;
+    let name = tpm.objects.key(call.handle(2)).map_err(|e| e.handle(2))?.name;
     if !tpm.ticket_is_valid(&ticket, &[&name, &creation_hash]) {
         return Err(rc::TICKET.parameter(4));
     }

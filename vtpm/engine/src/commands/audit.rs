@@ -49,6 +49,7 @@ pub(crate) fn get_command_audit_digest(tpm: &mut Tpm, call: &mut Call<'_, '_>) -
 /// TPM2_GetSessionAuditDigest (18.5).
 pub(crate) fn get_session_audit_digest(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     let (extra_data, scheme) = call.params(|p| Ok((p.get::<Data>()?, p.with(sign::sig_scheme)?)))?;
+    tpm.signer(call, 2, (scheme, 2))?;
     let handle = call.handle(3);
     let session = tpm.sessions.get(handle).ok_or(rc::HANDLE.handle(3))?;
     let digest = session.audit.ok_or(rc::TYPE.handle(3))?;

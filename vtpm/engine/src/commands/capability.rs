@@ -1,6 +1,8 @@
 //! GetCapability (Part 3, 30.2).
 
-use bulla_tpm_types::{AlgId, Handle, IMPLEMENTATION_PCR, Rc, Writer, alg, cap, ht, pt, pt_pcr, rc, rh};
+use bulla_tpm_types::{
+    AlgId, Error, ErrorKind, Handle, IMPLEMENTATION_PCR, Rc, Reader, Writer, alg, cap, ht, pt, pt_pcr, rc, rh,
+};
 
 use super::properties;
 use crate::dispatch::Call;
@@ -55,6 +57,11 @@ const ALGORITHMS: &[(AlgId, u32)] = &[
     (alg::ECB, SYMMETRIC | ENCRYPTING),
 ];
 
+/// Whether an algorithm is one of TPM_CAP_ALGS.
+pub(super) fn is_implemented(id: AlgId) -> bool {
+    ALGORITHMS.iter().any(|(known, _)| *known == id)
+}
+
 /// The octets of the largest TPMS_TAGGED_POLICY (Part 2, 10.8.4).
 const MAX_TAGGED_POLICY: usize = 4 + 2 + 64;
 
@@ -62,13 +69,25 @@ const MAX_TAGGED_POLICY: usize = 4 + 2 + 64;
 const PT_GROUP: u32 = 0x100;
 
 /// The permanent handles, in ascending order.
-const PERMANENT: [Handle; 6] = [rh::OWNER, rh::NULL, rh::PW, rh::LOCKOUT, rh::ENDORSEMENT, rh::PLATFORM];
+const PERMANENT: [Handle; 7] =
+    [rh::OWNER, rh::NULL, rh::PW, rh::LOCKOUT, rh::ENDORSEMENT, rh::PLATFORM, rh::PLATFORM_NV];
+
+/// TPM_CAP_VENDOR_PROPERTY: there are none.
+const VENDOR_PROPERTY: u32 = 0x100;
+
+/// TPM_CAP (Part 2, 6.12).
+fn capability_id(r: &mut Reader<'_>) -> Result<u32, Error> {
+    let at = r.clone();
+    let id = r.u32("TPM_CAP")?;
+    let known = id <= cap::AUTH_POLICIES || id == VENDOR_PROPERTY;
+    if known { Ok(id) } else { Err(at.error(ErrorKind::Value, "TPM_CAP")) }
+}
 
 /// TPM2_GetCapability: ascending order, moreData when there is more from `property` on than was answered, and
 /// an empty list above the range.
 pub(crate) fn get_capability(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     let (capability, property, count) =
-        call.params(|p| Ok((p.u32("capability")?, p.u32("property")?, p.u32("propertyCount")?)))?;
+        call.params(|p| Ok((p.with(capability_id)?, p.u32("property")?, p.u32("propertyCount")?)))?;
     // Part 1, 12.4: in failure mode only enough to tell which TPM it is.
     if tpm.mode == Mode::Failed && capability != cap::TPM_PROPERTIES {
         return Err(rc::FAILURE);

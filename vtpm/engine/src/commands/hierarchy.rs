@@ -19,6 +19,7 @@ impl Tpm {
         self.lockout = Default::default();
         self.time.clear();
         self.audit.clear();
+        self.pcrs.clear_auth();
         self.permanent_changed();
     }
 }

@@ -136,7 +136,12 @@ pub(crate) fn create_loaded(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<()
     let parent = call.handle(1);
     // What the template has in it depends on the parent.
     let derives = tpm.objects.get(parent).and_then(Object::key).is_some_and(|key| key.derivation().is_some());
-    let read = || Public::from_bytes(template).map_err(|e| e.rc().parameter(2));
+    let read = || {
+        let public = Public::from_bytes(template).map_err(|e| e.rc().parameter(2))?;
+        let most = public.name_alg.map_or(MAX_DIGEST, HashAlg::size);
+        let fits = AuthValue::new(sensitive.user_auth).as_bytes().len() <= most;
+        if fits { Ok(public) } else { Err(rc::SIZE.parameter(1)) }
+    };
     let (key, private) = if is_hierarchy(parent) {
         tpm.objects.has_room()?;
         (tpm.make_primary(parent, &sensitive, &read()?)?.1, Vec::new())
@@ -358,10 +363,10 @@ pub(crate) fn activate_credential(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Res
     let (blob, secret) = call
         .params(|p| Ok((p.tpm2b(MAX_ID_OBJECT, "TPM2B_ID_OBJECT")?, p.tpm2b(MAX_SECRET, "TPM2B_ENCRYPTED_SECRET")?)))?;
     tpm.require(TestSet::BANKS | TestSet::ECDSA | TestSet::AES)?;
-    let name = tpm.objects.key(call.handle(1)).map_err(|e| e.handle(1))?.name;
     let key = tpm.objects.key(call.handle(2)).map_err(|_| rc::TYPE.handle(2))?;
     credential_protector(key, &[]).ok_or(rc::TYPE.handle(2))?;
     let seed = sharing::open(&mut tpm.random, key, Purpose::Identity, secret).map_err(|e| e.parameter(2))?;
+    let name = tpm.objects.key(call.handle(1)).map_err(|e| e.handle(1))?.name;
     let protector = credential_protector(key, &seed).ok_or(rc::TYPE.handle(2))?;
     let plain = protector.unwrap(&name, Iv::Zero, blob).map_err(|e| e.parameter(1))?;
     let credential = Digest::from_bytes(&plain).map_err(|e| e.rc().parameter(1))?;
@@ -392,7 +397,7 @@ pub(crate) fn object_change_auth(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Resu
     let auth = call.params(|p| p.tpm2b(MAX_DIGEST, "newAuth"))?;
     tpm.require(TestSet::BANKS | TestSet::DRBG | TestSet::AES)?;
     let key = tpm.objects.key(call.handle(1)).map_err(|_| rc::TYPE.handle(1))?;
-    if AuthValue::new(auth).as_bytes().len() > key.public.name_alg.map_or(0, HashAlg::size) {
+    if AuthValue::new(auth).as_bytes().len() > key.public.name_alg.map_or(MAX_DIGEST, HashAlg::size) {
         return Err(rc::SIZE.parameter(1));
     }
     let parent = tpm.objects.key(call.handle(2)).map_err(|_| rc::TYPE.handle(2))?;

@@ -156,6 +156,12 @@ pub(crate) fn policy_name_hash(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result
 
 /// TPM2_PolicyTemplate (23.21).
 pub(crate) fn policy_template(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
+    let digest = call.params(|p| p.get::<Digest>())?;
+    match &session(tpm, call, 1)?.policy.fixed {
+        Fixed::Template(set) if set.as_bytes() != digest.as_bytes() => return Err(rc::VALUE.parameter(1)),
+        Fixed::Template(_) | Fixed::Nothing => {}
+        _ => return Err(rc::CPHASH),
+    }
     fix_digest(tpm, call, cc::POLICY_TEMPLATE, Fixed::Template)
 }
 
@@ -239,15 +245,13 @@ pub(crate) fn policy_counter_timer(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Re
         call.params(|p| Ok((p.get::<Digest>()?, p.u16("offset")?, p.with(comparison)?)))?;
     let info = tpm.time.info().to_vec();
     let session = session(tpm, call, 1)?;
-    if !session.is_trial() {
-        let start = usize::from(offset);
-        if start > info.len() {
-            return Err(rc::VALUE.parameter(2));
-        }
-        let field = info.get(start..).and_then(|i| i.get(..operand.len())).ok_or(rc::RANGE)?;
-        if compare(operation, field, &operand) != Some(true) {
-            return Err(rc::POLICY);
-        }
+    let start = usize::from(offset);
+    if start > info.len() {
+        return Err(rc::VALUE.parameter(2));
+    }
+    let field = info.get(start..).and_then(|i| i.get(..operand.len())).ok_or(rc::RANGE)?;
+    if !session.is_trial() && compare(operation, field, &operand) != Some(true) {
+        return Err(rc::POLICY);
     }
     let args = hash::digest(session.hash, &[&operand, &offset.to_be_bytes(), &operation.to_be_bytes()]);
     session.extend_policy(cc::POLICY_COUNTER_TIMER, &[args.as_bytes()]);

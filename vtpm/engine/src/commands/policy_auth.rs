@@ -199,7 +199,7 @@ pub(crate) fn policy_signed(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<()
             Terms { nonce_tpm: p.get()?, cp_hash: p.get()?, policy_ref: p.get()?, expiration: p.with(expiration)? };
         Ok((terms, p.with(sign::signature)?))
     })?;
-    let key = tpm.objects.key(call.handle(1)).map_err(|e| e.handle(1))?.clone();
+    let key = tpm.objects.key(call.handle(1)).map_err(|_| rc::SCHEME.parameter(5))?.clone();
     let now = tpm.time.time_ms();
     let alg = sign::hash_of(&signature).ok_or(rc::SCHEME.parameter(5))?;
     tpm.require(crate::selftest::TestSet::hash(alg) | crate::selftest::TestSet::ECDSA)?;

@@ -77,7 +77,7 @@ pub(crate) fn create_primary(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(
     Ok(())
 }
 
-fn hierarchy_name(hierarchy: Handle) -> Name {
+pub(super) fn hierarchy_name(hierarchy: Handle) -> Name {
     Name::new(&hierarchy.to_vec()).unwrap_or_default()
 }
 

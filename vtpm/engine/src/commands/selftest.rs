@@ -2,6 +2,7 @@
 
 use bulla_tpm_types::{AlgId, List, Rc, rc};
 
+use super::capability::is_implemented;
 use crate::dispatch::Call;
 use crate::selftest::{TestSet, test_of};
 use crate::{Mode, Tpm};
@@ -21,6 +22,9 @@ pub(crate) fn self_test(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc
 /// TPM2_IncrementalSelfTest (10.3): answers what is still to be tested.
 pub(crate) fn incremental_self_test(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
     let algs = call.params(|p| p.with(|r| r.get::<List<AlgId, MAX_ALGS>>()))?;
+    if !algs.iter().all(|alg| is_implemented(*alg)) {
+        return Err(rc::VALUE.parameter(1));
+    }
     let wanted = algs.iter().fold(TestSet::default(), |set, alg| set | test_of(*alg));
     tpm.require(wanted)?;
     let out = call.out();

@@ -198,7 +198,7 @@ pub(crate) fn verify_signature(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result
     let (digest, signature) = call.params(|p| Ok((p.get::<Digest>()?, p.with(signature)?)))?;
     let alg = hash_of(&signature).ok_or(rc::SCHEME.parameter(2))?;
     tpm.require(TestSet::hash(alg) | TestSet::BANKS | TestSet::ECDSA)?;
-    let key = tpm.objects.key(call.handle(1)).map_err(|e| e.handle(1))?;
+    let key = tpm.objects.key(call.handle(1)).map_err(|_| rc::ATTRIBUTES.handle(1))?;
     if !key.signs() {
         return Err(rc::ATTRIBUTES.handle(1));
     }
@@ -221,7 +221,7 @@ pub(crate) fn sign_digest(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), 
         call.params(|p| Ok((p.get::<Digest>()?, p.with(sig_scheme)?, p.with(|r| Ticket::read(r, &[st::HASHCHECK]))?)))?;
     tpm.require(TestSet::BANKS | TestSet::DRBG | TestSet::ECDSA)?;
     let key = tpm.objects.key(call.handle(1)).map_err(|e| e.handle(1))?;
-    if !key.signs() {
+    if !key.makes_signatures() {
         return Err(rc::KEY.handle(1));
     }
     if key.has(A::X509_SIGN) {

@@ -112,7 +112,7 @@ fn other_seeds_make_other_keys() {
 }
 
 /// H(0… ‖ TPM_CC_PolicyCommandCode ‖ command).
-fn policy_for(command: u32) -> Vec<u8> {
+pub(super) fn policy_for(command: u32) -> Vec<u8> {
     let code = cc::POLICY_COMMAND_CODE.to_be_bytes();
     hash::digest(HashAlg::Sha256, &[&[0; 32], &code, &command.to_be_bytes()]).as_bytes().to_vec()
 }
@@ -298,6 +298,8 @@ fn three_pcr_have_an_authorization_of_their_own() {
     let session = policy_session(&mut tpm, cc::PCR_RESET);
     let reset = with_session(&[Handle(20)], session, cc::PCR_RESET, "");
     assert_eq!(super::code_at(&mut tpm, 2, &reset), rc::SUCCESS);
+    assert_eq!(extend(&mut tpm, 20), rc::AUTH_TYPE, "only by its policy");
+    assert_eq!(by(&mut tpm, rh::PLATFORM, cc::PCR_SET_AUTH_POLICY, "0000 0010 00000015"), rc::SUCCESS);
     shutdown(&mut tpm, StartupType::State);
     tpm.init();
     startup(&mut tpm, StartupType::State).expect("resume");

@@ -68,7 +68,7 @@ fn handles_are_listed_by_their_type() {
     let handles = |tpm: &mut Tpm, kind: u8| list(tpm, cap::HANDLES, u32::from(kind) << 24, 99, 4).1.len();
     assert_eq!((handles(&mut tpm, ht::PCR), handles(&mut tpm, ht::TRANSIENT)), (24, 0));
     load_ak(&mut tpm, rh::OWNER);
-    assert_eq!((handles(&mut tpm, ht::TRANSIENT), handles(&mut tpm, ht::PERMANENT)), (1, 6));
+    assert_eq!((handles(&mut tpm, ht::TRANSIENT), handles(&mut tpm, ht::PERMANENT)), (1, 7));
     for kind in [ht::NV_INDEX, ht::HMAC_SESSION, ht::POLICY_SESSION, ht::PERSISTENT] {
         assert_eq!(handles(&mut tpm, kind), 0);
     }

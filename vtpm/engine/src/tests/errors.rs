@@ -116,7 +116,8 @@ fn commands_that_take_no_sessions() {
     let flush = Builder::with_sessions(cc::FLUSH_CONTEXT, &[], &session).params(|w| w.put(&Handle(0x8000_0000)));
     assert_eq!(code(&mut tpm, &flush.build()), rc::AUTH_CONTEXT);
     let startup = Builder::with_sessions(cc::STARTUP, &[], &session).params(|w| w.u16(0));
-    assert_eq!(code(&mut tpm, &startup.build()), rc::AUTH_CONTEXT);
+    let (mut off, _) = powered_on();
+    assert_eq!(code(&mut off, &startup.build()), rc::AUTH_CONTEXT);
     // A password must be for a handle.
     let random = Builder::with_sessions(cc::GET_RANDOM, &[], &session).params(|w| w.u16(1));
     assert_eq!(code(&mut tpm, &random.build()), rc::HANDLE.session(1));

@@ -30,7 +30,7 @@ fn assert_alive(tpm: &mut Tpm) {
     assert_eq!(code(tpm, &command::get_random(8)), rc::SUCCESS);
 }
 
-fn valid_commands() -> Vec<Vec<u8>> {
+pub(super) fn valid_commands() -> Vec<Vec<u8>> {
     let key = Handle(0x8000_0000);
     let sequence = Handle(0x8000_0001);
     let selection = PcrSelectionList::from_slice(&[PcrSelection { alg: HashAlg::Sha384, select: [0xff; 3] }]);
@@ -267,7 +267,7 @@ fn the_valid_commands_cover_the_table() {
 }
 
 /// A TPM with a key, an event sequence, a storage key, an HMAC and a policy session loaded.
-fn prepared() -> Tpm {
+pub(super) fn prepared() -> Tpm {
     let mut tpm = started();
     load_ak(&mut tpm, rh::OWNER);
     run(&mut tpm, &command::hash_sequence_start(None));

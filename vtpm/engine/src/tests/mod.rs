@@ -18,6 +18,7 @@ mod peer;
 mod policies;
 mod primary;
 mod rsa;
+mod samples;
 mod sessions;
 mod state;
 mod symmetric;
