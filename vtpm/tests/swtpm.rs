@@ -924,3 +924,8 @@ fn swtpm_has_the_same_rules_for_objects() {
 fn swtpm_certifies_the_same() {
     compare_objects(include_str!("data/swtpm/x509.txt"));
 }
+
+#[test]
+fn swtpm_encrypts_with_rsa_the_same() {
+    compare_objects(include_str!("data/swtpm/rsa.txt"));
+}

@@ -184,6 +184,46 @@ fn data_are_sealed_to_a_parent_and_to_pcr() {
     tpm.refused("tpm2_unseal -c seal.ctx -p session:policy.ctx", "0x99d");
 }
 
+/// RSAES and OAEP, each way: what OpenSSL encrypts the TPM decrypts, and the other way round, with a key that both have.
+#[test]
+fn openssl_and_the_tpm_encrypt_for_each_other() {
+    let Some(tpm) = Simulator::start("RSA encryption") else { return };
+    tpm.write("data", b"for the other side");
+    tpm.run(
+        "openssl genrsa -out key.pem 2048
+         openssl rsa -in key.pem -pubout -out public.pem
+         tpm2_createprimary -Q -C o -G ecc -c primary.ctx
+         tpm2_import -Q -C primary.ctx -G rsa -i key.pem -u key.pub -r key.priv
+         tpm2_load -Q -C primary.ctx -u key.pub -r key.priv -c key.ctx",
+    );
+    let oaep = |hash| format!("-pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:{hash} -pkeyopt rsa_mgf1_md:{hash}");
+    for (scheme, padding) in [
+        ("rsaes", "-pkeyopt rsa_padding_mode:pkcs1".to_owned()),
+        ("oaep-sha1", oaep("sha1")),
+        ("oaep-sha256", oaep("sha256")),
+        ("oaep-sha384", oaep("sha384")),
+    ] {
+        tpm.run(&format!(
+            "openssl pkeyutl -encrypt -pubin -inkey public.pem {padding} -in data -out theirs
+             tpm2_rsadecrypt -Q -c key.ctx -s {scheme} -o opened theirs
+             tpm2_rsaencrypt -Q -c key.ctx -s {scheme} -o ours data
+             openssl pkeyutl -decrypt -inkey key.pem {padding} -in ours -out read"
+        ));
+        assert_eq!(tpm.read("opened"), b"for the other side", "{scheme}");
+        assert_eq!(tpm.read("read"), b"for the other side", "{scheme}");
+    }
+    // OpenSSL has the label as hexadecimal digits; the TPM's ends with a zero.
+    let padding = oaep("sha256") + " -pkeyopt rsa_oaep_label:6c6162656c00";
+    tpm.run(&format!(
+        "openssl pkeyutl -encrypt -pubin -inkey public.pem {padding} -in data -out theirs
+         tpm2_rsadecrypt -Q -c key.ctx -s oaep-sha256 -l label -o opened theirs
+         tpm2_rsaencrypt -Q -c key.ctx -s oaep-sha256 -l label -o ours data
+         openssl pkeyutl -decrypt -inkey key.pem {padding} -in ours -out read"
+    ));
+    assert_eq!((tpm.read("opened"), tpm.read("read")), (tpm.read("data"), tpm.read("data")));
+    tpm.refused("tpm2_rsadecrypt -c key.ctx -s oaep-sha256 -l other -o opened theirs", "0x1c4");
+}
+
 #[test]
 fn salted_and_bound_sessions_encrypt() {
     let Some(tpm) = Simulator::start("sessions") else { return };

@@ -89,6 +89,35 @@ fn a_slot_that_is_torn_at_any_byte_leaves_the_state_before() {
     }
 }
 
+/// A release with another form of slots stores its first state, and power goes after each byte.
+#[test]
+fn a_torn_slot_of_a_newer_form_leaves_the_state_in_the_older_one() {
+    const FORM: usize = 8;
+    let dir = folder();
+    store_all(dir.path(), &[&[1; 60], &[2; 70]]);
+    let path = dir.path().join(STATE_FILE);
+    let older = bytes_of(dir.path());
+    store_all(dir.path(), &[&[3; 64]]);
+    let newer = {
+        // To this release a slot of the next form is none, whatever is in it.
+        let mut bytes = bytes_of(dir.path());
+        bytes[FORM..FORM + 2].copy_from_slice(&2u16.to_be_bytes());
+        bytes
+    };
+    let len = HEADER + TAG + slot::payload_len(&[3; 64], &[]);
+    let file = OpenOptions::new().write(true).open(&path).expect("the file");
+    for n in 0..=len {
+        file.write_all_at(&older[..len], 0).expect("written");
+        file.write_all_at(&newer[..n], 0).expect("written");
+        let found = stored(dir.path()).map(|s| s.0);
+        assert_eq!(found, Some(vec![2; 70]), "{n} of {len} bytes: the other slot is as it was");
+    }
+    // This release goes on over the one that it does not know, and that is durable before the older one is touched.
+    store_all(dir.path(), &[&[4; 10]]);
+    assert_eq!(bytes_of(dir.path())[SLOT..], older[SLOT..], "the older state is where it was");
+    assert_eq!(stored(dir.path()).map(|s| s.0), Some(vec![4; 10]));
+}
+
 /// A disk writes sectors in any order.
 #[test]
 fn any_sectors_of_a_slot_that_are_missing_leave_the_state_before() {
