@@ -25,7 +25,7 @@ enum Command {
     /// Show the whole story in a few seconds, and check every part of it.
     Demo(cli::demo::Arguments),
     /// Boot a kernel in a measured VM.
-    Run(cli::run::Arguments),
+    Run(Box<cli::run::Arguments>),
     /// Compute what a VM should measure, without running it.
     Measure(cli::measure::Arguments),
     /// Say what this host can do, and what to do about what is missing.

@@ -33,7 +33,7 @@ impl fmt::Display for TpmInterface {
 #[derive(Debug)]
 pub enum TpmDevice {
     /// See [`TpmInterface::Crb`].
-    Crb(Crb),
+    Crb(Box<Crb>),
     /// See [`TpmInterface::Tis`].
     Tis(Tis),
 }
@@ -48,7 +48,7 @@ impl TpmDevice {
         line: Arc<dyn IrqLine>,
     ) -> Self {
         match interface {
-            TpmInterface::Crb => Self::Crb(Crb::new(base, backend)),
+            TpmInterface::Crb => Self::Crb(Box::new(Crb::new(base, backend))),
             TpmInterface::Tis => Self::Tis(Tis::new(backend, irq, line)),
         }
     }
