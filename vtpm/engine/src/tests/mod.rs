@@ -11,6 +11,7 @@ mod errors;
 mod fuzz;
 mod hashes;
 mod lifecycle;
+mod memory;
 mod nv;
 mod objects;
 mod pcrs;
