@@ -6,6 +6,7 @@ use bulla_tpm_types::{
     AsymScheme, Handle, HashAlg, ObjectAttributes as A, Public, PublicKeyRsa, PublicKind, Reader, RsaParms, Signature,
     Symmetric, cc, rc, rh, templates,
 };
+use proptest::prelude::*;
 use ring::signature as peer;
 
 use super::objects::{child, loaded, sealing_template};
@@ -172,6 +173,46 @@ fn data_are_encrypted_and_decrypted() {
     assert_eq!(code(&mut tpm, &padding), rc::VALUE.parameter(1));
     let scheme = crypt(cc::RSA_DECRYPT, key, &raw, AsymScheme::Rsassa(HashAlg::Sha256), b"");
     assert_eq!(code(&mut tpm, &scheme), rc::VALUE.parameter(2));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Whatever fits comes back; without padding as a number of the modulus' length. What does not fit is refused, for what
+    /// it is.
+    #[test]
+    fn what_is_encrypted_is_decrypted_to_the_same(
+        scheme in prop::sample::select(vec![
+            AsymScheme::Null, AsymScheme::Rsaes, AsymScheme::Oaep(HashAlg::Sha1), AsymScheme::Oaep(HashAlg::Sha256),
+        ]),
+        data in prop::collection::vec(any::<u8>(), 0..=128),
+        mut label in prop::collection::vec(1..=255u8, 0..60),
+    ) {
+        let mut tpm = started();
+        let key = load(&mut tpm, rh::OWNER, &template(1024, A::DECRYPT, AsymScheme::Null)).handle;
+        if !label.is_empty() {
+            label.push(0);
+        }
+        let most = match scheme {
+            // A number below the modulus, whose first bit is set.
+            AsymScheme::Null => 127,
+            // RFC 8017, 7.2.1 and 7.1.1.
+            AsymScheme::Rsaes => 128 - 11,
+            AsymScheme::Oaep(alg) => 128 - 2 * alg.size() - 2,
+            _ => 0,
+        };
+        let encrypted = answer(&mut tpm, &crypt(cc::RSA_ENCRYPT, key, &data, scheme, &label));
+        if data.len() > most {
+            let below = scheme == AsymScheme::Null && encrypted.is_ok();
+            prop_assert!(below || encrypted == Err(ResponseError::Tpm(rc::VALUE.parameter(1))), "{encrypted:?}");
+            return Ok(());
+        }
+        let encrypted = encrypted.expect("it fits");
+        prop_assert_eq!(encrypted.len(), 128);
+        let decrypted = answer(&mut tpm, &crypt(cc::RSA_DECRYPT, key, &encrypted, scheme, &label)).expect("decrypted");
+        let padded = [vec![0; 128 - data.len()], data.clone()].concat();
+        prop_assert_eq!(decrypted, if scheme == AsymScheme::Null { padded } else { data });
+    }
 }
 
 #[test]
