@@ -1,11 +1,16 @@
-//! Whether what the engine does with secrets takes the same path whatever they are:
-//! `cargo run --release -p bulla-vtpm-engine --example constant_time`.
+//! Whether what the engine does with secrets takes the same path whatever they are: `./x constant-time`.
 //!
 //! Nothing is timed. The program single-steps itself (the processor's trap flag) from marker to marker and compares the
-//! sequences of instruction addresses: exact and the same in each run, on a busy machine, too. Commands that may differ
-//! only in secrets have to take the very same instructions. One group leaks on purpose and has to be caught. What this
+//! sequences of instruction addresses: exact and the same in each run, on a busy machine, too. What may differ only in
+//! secrets has to take the very same instructions. One group leaks on purpose and has to be caught. What this
 //! cannot see are memory accesses at secret addresses and instructions that take their time by their operands; there
 //! is no such table in the code, and no division of secrets but by crypto-bigint's routines.
+//!
+//! Commands go through the engine as anybody's do. A step takes a trap, some microseconds, so what would take too many is
+//! traced by itself: the RSA modules, which the engine keeps to itself, are compiled into this program from the same files,
+//! the private operation with a key of 512 bits, and the paddings as functions.
+extern crate alloc;
+
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
 use std::hint::black_box;
@@ -14,13 +19,54 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bulla_tpm_types::command::{self, Builder};
 use bulla_tpm_types::{
-    AsymScheme, AuthCommand, Handle, HashAlg, ObjectAttributes, Public, PublicKeyRsa, PublicKind, Reader, RsaParms,
-    StartupType, Symmetric, cc, response, rh, templates,
+    AsymScheme, Auth, AuthCommand, EccParameter, EccParms, EccPoint, Handle, HashAlg, Nonce, ObjectAttributes, Public,
+    PublicKind, Reader, SessionAttributes, StartupType, cc, hash, response, rh, templates,
 };
 use bulla_vtpm_engine::{Clock, Entropy, EntropyError, Tpm};
+use secret::Secret;
+use zeroize::Zeroizing;
 
-const BITS: u16 = 1024;
-const SIZE: usize = BITS as usize / 8;
+#[path = "../src/crypto.rs"]
+#[expect(dead_code, reason = "the engine's")]
+mod crypto;
+#[path = "../src/drbg.rs"]
+#[expect(dead_code, reason = "the engine's")]
+mod drbg;
+mod platform {
+    pub(crate) use bulla_vtpm_engine::{Entropy, EntropyError};
+}
+#[path = "../src/secret.rs"]
+#[expect(dead_code, reason = "the engine's")]
+mod secret;
+#[expect(dead_code, reason = "the engine's")]
+#[path = "../src/rsa"]
+mod rsa {
+    use super::{HashAlg, Secret};
+
+    #[path = "key.rs"]
+    mod key;
+    #[path = "montgomery.rs"]
+    mod montgomery;
+    #[path = "padding.rs"]
+    mod padding;
+    #[path = "prime.rs"]
+    mod prime;
+
+    pub(super) fn oaep_message(alg: HashAlg, label: &[u8], encoded: Secret) -> Option<Secret> {
+        padding::oaep_message(alg, label, encoded)
+    }
+
+    pub(super) fn rsaes_message(encoded: &Secret) -> Option<Secret> {
+        padding::rsaes_message(encoded)
+    }
+
+    /// The key of 512 bits of these primes.
+    pub(super) fn key_of([p, q]: [Vec<u8>; 2]) -> key::PrivateKey {
+        let number = |octets: &[u8]| key::number(octets, octets.len()).expect("whole words");
+        key::PrivateKey::from_primes(number(&p), number(&q), 512, 65537).expect("a key")
+    }
+}
+
 const PASSWORD: &[u8; 16] = b"aaaaaaaabaaaaaaa";
 
 /// An allocator that never gives the same place twice and always aligns alike: its path depends on nothing.
@@ -126,40 +172,18 @@ fn traced<T>(run: impl FnOnce() -> T) -> (T, Trace) {
     (black_box(result), trace)
 }
 
-/// Executes a command, which succeeds or not.
+/// The answer to a command that must succeed.
+fn succeed(tpm: &mut Tpm, command: &[u8]) -> Vec<u8> {
+    let answer = tpm.execute(0, command);
+    assert_eq!(answer[6..10], [0; 4], "{command:02x?}");
+    answer
+}
+
+/// The trace of a command, which succeeds or not.
 fn execute(tpm: &mut Tpm, command: &[u8], good: bool) -> Trace {
     let (answer, trace) = traced(|| tpm.execute(0, command));
     assert_eq!(answer[6..10] == [0; 4], good, "{answer:02x?}");
     trace
-}
-
-fn key(tpm: &mut Tpm, number: u8) -> Handle {
-    let parms = RsaParms { symmetric: Symmetric::Null, scheme: AsymScheme::Null, key_bits: BITS, exponent: 0 };
-    let unique = PublicKeyRsa::new(&[number]).unwrap();
-    let attributes = ObjectAttributes::from_bits(0x2_0472);
-    let public = Public { attributes, kind: PublicKind::Rsa { parms, unique }, ..templates::ak_rsa2048() };
-    let bytes = tpm.execute(0, &command::create_primary(rh::OWNER, &public));
-    response::parse_create_primary(&bytes).unwrap().handle
-}
-
-fn encrypt(tpm: &mut Tpm, key: Handle, scheme: AsymScheme, message: &[u8]) -> Vec<u8> {
-    let command = Builder::new(cc::RSA_ENCRYPT, &[key]).params(|w| {
-        w.tpm2b(message);
-        w.put(&scheme);
-        w.tpm2b(&[]);
-    });
-    let bytes = tpm.execute(0, &command.build());
-    Reader::new(response::parse(&bytes, false).unwrap().params).tpm2b(SIZE, "outData").unwrap().to_vec()
-}
-
-fn decrypt(key: Handle, scheme: AsymScheme, encrypted: &[u8], password: &[u8]) -> Vec<u8> {
-    let auth = AuthCommand::password(password).unwrap();
-    let command = Builder::with_sessions(cc::RSA_DECRYPT, &[key], &[auth]).params(|w| {
-        w.tpm2b(encrypted);
-        w.put(&scheme);
-        w.tpm2b(&[]);
-    });
-    command.build()
 }
 
 #[inline(never)]
@@ -167,70 +191,255 @@ fn leaky(a: &[u8], b: &[u8]) -> bool {
     a.iter().zip(b).all(|(a, b)| black_box(a) == black_box(b))
 }
 
-/// Whether the traces of a group are the same, or not if it leaks on purpose.
-fn judge(name: &str, traces: &[Trace], must_differ: bool) -> bool {
-    let differ = traces.iter().any(|t| *t != traces[0]);
-    let verdict = match (differ, must_differ) {
-        (true, true) => "caught",
-        (false, false) => "equal",
-        (true, false) => "DIFFER",
-        (false, true) => "NOT CAUGHT",
-    };
-    let counts: Vec<_> = traces.iter().map(|t| t.instructions).collect();
-    println!("{verdict}: {name}: {counts:?} instructions");
-    differ == must_differ
+/// The rows of the table, and whether each is as it should be.
+struct Table {
+    good: bool,
+}
+
+impl Table {
+    fn new() -> Self {
+        println!("{:<10}  {:>6}  {:>12}  what varies", "verdict", "traces", "instructions");
+        Self { good: true }
+    }
+
+    /// A group of traces, which have to be the same, or not if it leaks on purpose.
+    fn row(&mut self, name: &str, traces: &[Trace], leaks: bool) {
+        let differ = traces.iter().any(|t| *t != traces[0]);
+        let verdict = match (differ, leaks) {
+            (true, true) => "caught",
+            (false, false) => "equal",
+            (true, false) => "DIFFER",
+            (false, true) => "NOT CAUGHT",
+        };
+        let mut counts: Vec<String> = traces.iter().map(|t| t.instructions.to_string()).collect();
+        counts.dedup();
+        println!("{verdict:<10}  {:>6}  {:>12}  {name}", traces.len(), counts.join(", "));
+        self.good &= differ == leaks;
+    }
 }
 
 fn main() -> ExitCode {
     handle_traps();
-    let mut tpm = Tpm::manufacture(Box::new(Platform(1)), Box::new(Platform(0)));
-    tpm.init();
-    tpm.execute(0, &command::startup(StartupType::Clear));
-    let keys = [key(&mut tpm, 1), key(&mut tpm, 2)];
-    let oaep = AsymScheme::Oaep(HashAlg::Sha256);
-    let mut ciphertexts = Vec::new();
-    for (key, message) in [(keys[0], [0; 16]), (keys[0], [0xff; 16]), (keys[1], [0; 16]), (keys[1], [0x5a; 16])] {
-        ciphertexts.push((key, encrypt(&mut tpm, key, oaep, &message)));
-    }
-    // What has been executed once finds its symbols bound and its tests passed.
-    let warm = decrypt(keys[0], oaep, &ciphertexts[0].1, b"");
-    assert_eq!(tpm.execute(0, &warm)[6..10], [0; 4]);
-
+    let mut table = Table::new();
     let leaks = [0, 7, 15].map(|at| {
         let (a, mut b) = ([0x11; 16], [0x11; 16]);
         b[at] = 0;
         traced(|| leaky(black_box(&a), black_box(&b))).1
     });
-    let mut good = judge("a comparison that ends early, on purpose", &leaks, true);
-
-    let sealed = sealed(&mut tpm);
-    let unseal = |password: &[u8; 16]| {
-        let auth = AuthCommand::password(password).unwrap();
-        Builder::with_sessions(cc::UNSEAL, &[sealed], &[auth]).build()
-    };
-    tpm.execute(0, &unseal(b"xxxxxxxxxxxxxxxx"));
-    // PASSWORD with the first octet wrong, the last, one amid, and all.
-    let wrong = [b"baaaaaaabaaaaaaa", b"aaaaaaaabaaaaaab", b"aaaaaaaacaaaaaaa", b"bbbbbbbbabbbbbbb"];
-    let traces: Vec<_> = wrong.iter().map(|w| execute(&mut tpm, &unseal(w), false)).collect();
-    good &= judge("where a password is wrong", &traces, false);
-
-    let traces: Vec<_> =
-        ciphertexts.iter().map(|(key, c)| execute(&mut tpm, &decrypt(*key, oaep, c, b""), true)).collect();
-    good &= judge("RSA_Decrypt with OAEP: keys and ciphertexts", &traces, false);
-
-    for (name, scheme, paddings) in [("OAEP", oaep, wrong_oaep()), ("RSAES", AsymScheme::Rsaes, wrong_rsaes())] {
-        let mut trace = |padding: &Vec<u8>| {
-            let encrypted = encrypt(&mut tpm, keys[0], AsymScheme::Null, padding);
-            execute(&mut tpm, &decrypt(keys[0], scheme, &encrypted, b""), false)
-        };
-        let traces: Vec<_> = paddings.iter().map(&mut trace).collect();
-        good &= judge(&format!("RSA_Decrypt with {name}: what is wrong with the padding"), &traces, false);
-    }
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    table.row("a comparison that ends early, on purpose: has to be caught", &leaks, true);
+    authorizations(&mut table);
+    paddings(&mut table);
+    private_operations(&mut table);
+    curves(&mut table);
+    if table.good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Sealed data with a password of 16 octets, not protected against dictionary attacks, which counts tries.
-fn sealed(tpm: &mut Tpm) -> Handle {
+fn started() -> Tpm {
+    let mut tpm = Tpm::manufacture(Box::new(Platform(1)), Box::new(Platform(0)));
+    tpm.init();
+    succeed(&mut tpm, &command::startup(StartupType::Clear));
+    tpm
+}
+
+/// Octets that differ from the right ones in the first, the last, one amid, and all places.
+fn wrong(right: &[u8]) -> Vec<Vec<u8>> {
+    let touched = |range: std::ops::Range<usize>| {
+        let mut octets = right.to_vec();
+        octets[range].iter_mut().for_each(|o| *o ^= 0x55);
+        octets
+    };
+    let last = right.len() - 1;
+    vec![touched(0..1), touched(last..last + 1), touched(last / 2..last / 2 + 1), touched(0..last + 1)]
+}
+
+/// Passwords and HMACs that are wrong, whole commands.
+fn authorizations(table: &mut Table) {
+    let mut tpm = started();
+    let (sealed, name) = sealed(&mut tpm);
+    let unseal = |auth: AuthCommand| Builder::with_sessions(cc::UNSEAL, &[sealed], &[auth]).build();
+    let password = |password: &[u8]| unseal(AuthCommand::password(password).unwrap());
+    succeed(&mut tpm, &password(PASSWORD));
+    // What has been executed once finds its symbols bound and its tests passed.
+    execute(&mut tpm, &password(b"xxxxxxxxxxxxxxxx"), false);
+    let traces: Vec<_> = wrong(PASSWORD).iter().map(|w| execute(&mut tpm, &password(w), false)).collect();
+    table.row("where a password is wrong (TPM2_Unseal)", &traces, false);
+
+    let nonce = [7; 16];
+    let start = Builder::new(cc::START_AUTH_SESSION, &[rh::NULL, rh::NULL]).params(|w| {
+        w.tpm2b(&nonce);
+        w.tpm2b(&[]);
+        // An HMAC session without symmetric algorithm, with SHA-256.
+        w.bytes(&[0, 0, 0x10, 0, 0x0b]);
+    });
+    let answer = succeed(&mut tpm, &start.build());
+    let answer = response::parse(&answer, true).unwrap();
+    let session = answer.handle.unwrap();
+    let nonce_tpm = Reader::new(answer.params).tpm2b(64, "nonceTPM").unwrap().to_vec();
+    // Part 1, 16.7 and 19.6.5.
+    let cp_hash = hash::digest(HashAlg::Sha256, &[&cc::UNSEAL.to_be_bytes(), &name]);
+    let right = crypto::hmac(HashAlg::Sha256, PASSWORD, &[cp_hash.as_bytes(), &nonce, &nonce_tpm, &[1]]);
+    let with_hmac = |hmac: &[u8]| {
+        let attributes = SessionAttributes::CONTINUE_SESSION;
+        unseal(AuthCommand {
+            handle: session,
+            nonce: Nonce::new(&nonce).unwrap(),
+            attributes,
+            hmac: Auth::new(hmac).unwrap(),
+        })
+    };
+    execute(&mut tpm, &with_hmac(&[0; 32]), false);
+    let traces: Vec<_> = wrong(right.as_bytes()).iter().map(|w| execute(&mut tpm, &with_hmac(w), false)).collect();
+    table.row("where an HMAC is wrong (TPM2_Unseal)", &traces, false);
+    // That HMAC was the one to be wrong about.
+    succeed(&mut tpm, &with_hmac(right.as_bytes()));
+}
+
+/// What is wrong with a padding, and what is in one that is right.
+fn paddings(table: &mut Table) {
+    const SIZE: usize = 128;
+    let alg = HashAlg::Sha256;
+    let label = b"label\0";
+    let label_hash = hash::digest(alg, &[label]);
+    // lHash, zeros, a one, the message; before them the first octet, and a seed that has a part in where nothing is.
+    let block = |message: &[u8]| {
+        let mut db = vec![0; SIZE - 33];
+        db[..32].copy_from_slice(label_hash.as_bytes());
+        let at = db.len() - message.len();
+        db[at - 1] = 1;
+        db[at..].copy_from_slice(message);
+        db
+    };
+    let encode = |first: u8, seed: u8, db: &[u8]| {
+        let (mut seed, mut db) = (vec![seed; 32], db.to_vec());
+        mask(alg, &seed, &mut db);
+        mask(alg, &db, &mut seed);
+        Zeroizing::new([vec![first], seed, db].concat().into_boxed_slice())
+    };
+    let decode = |encoded: &Secret, good: bool| {
+        let encoded = encoded.clone();
+        let (message, trace) = traced(|| rsa::oaep_message(alg, label, encoded));
+        assert_eq!(message.is_some(), good);
+        trace
+    };
+    let (first, second) = (block(&[0; 16]), block(&[0xff; 16]));
+    decode(&encode(0, 1, &first), true);
+    let traces = [(1, &first), (2, &first), (1, &second), (0xff, &second)].map(|(s, b)| decode(&encode(0, s, b), true));
+    table.row("message and seed of a right OAEP padding", &traces, false);
+    let changed = |at: usize, to: u8| {
+        let mut db = first.clone();
+        db[at] = to;
+        encode(0, 1, &db)
+    };
+    let mut no_one = first.clone();
+    no_one[32..].fill(0);
+    let mut blocks = vec![encode(1, 1, &first), encode(0xff, 2, &second), encode(0, 1, &no_one)];
+    // The label's first octet and last, the octets after it, each of them, and the end of the padding.
+    blocks.extend([0, 31].map(|at| changed(at, label_hash.as_bytes()[at] ^ 0x80)));
+    blocks.extend((32..first.len() - 16).map(|at| changed(at, 2)));
+    decode(&blocks[0], false);
+    let traces: Vec<_> = blocks.iter().map(|block| decode(block, false)).collect();
+    table.row("what is wrong with an OAEP padding, and where", &traces, false);
+
+    let encode = |head: [u8; 2], zero: Option<usize>, message: u8| {
+        let mut encoded = vec![0xa5; SIZE];
+        encoded[..2].copy_from_slice(&head);
+        if let Some(at) = zero {
+            encoded[at] = 0;
+            encoded[at + 1..].fill(message);
+        }
+        Zeroizing::new(encoded.into_boxed_slice())
+    };
+    let decode = |encoded: &Secret, good: bool| {
+        let (message, trace) = traced(|| rsa::rsaes_message(encoded));
+        assert_eq!(message.is_some(), good);
+        trace
+    };
+    decode(&encode([0, 2], Some(100), 0), true);
+    let traces = [0, 1, 0xff].map(|message| decode(&encode([0, 2], Some(100), message), true));
+    table.row("message of a right RSAES padding", &traces, false);
+    let mut blocks = vec![encode([0, 2], None, 0)];
+    blocks.extend([[0, 1], [1, 2], [0xff, 0xff]].map(|head| encode(head, Some(100), 0)));
+    blocks.extend((2..10).map(|at| encode([0, 2], Some(at), 0x5a)));
+    blocks.extend((10..SIZE - 1).map(|at| encode([0, 0], Some(at), 0x5a)));
+    decode(&blocks[0], false);
+    let traces: Vec<_> = blocks.iter().map(|block| decode(block, false)).collect();
+    table.row("what is wrong with an RSAES padding, and where", &traces, false);
+}
+
+/// XORs MGF1 of a seed (RFC 8017, B.2.1).
+fn mask(alg: HashAlg, seed: &[u8], data: &mut [u8]) {
+    for (counter, block) in (0u32..).zip(data.chunks_mut(alg.size())) {
+        let mask = hash::digest(alg, &[seed, &counter.to_be_bytes()]);
+        block.iter_mut().zip(mask.as_bytes()).for_each(|(b, m)| *b ^= m);
+    }
+}
+
+/// Primes of 256 bits: a key of 512 takes the instructions that longer ones repeat.
+const PRIMES: [[&str; 2]; 2] = [
+    [
+        "f774eb5248db40af72158370d269a9a5ae658f33fe3b890b93f448b3a5aa3c81",
+        "de7d6b377936d536243d35702c1eea1f265974a7cc966f46c6aa7d550101b811",
+    ],
+    [
+        "c2b38755cd37880e16ac4191a26aa0ae044f1574f037afc644d82a531289bafb",
+        "cf28f65e408fc146794ec926bc9e28eabee8062610e8ad0186a74a63a8c7d9e1",
+    ],
+];
+
+/// The RSA private operation: keys, ciphertexts and blindings.
+fn private_operations(table: &mut Table) {
+    let unhex = |digits: &str| -> Vec<u8> {
+        digits.as_bytes().chunks(2).map(|d| u8::from_str_radix(str::from_utf8(d).unwrap(), 16).unwrap()).collect()
+    };
+    let keys = PRIMES.map(|primes| rsa::key_of(primes.map(unhex)));
+    let apply = |(key, input, seed): (usize, u8, u8)| {
+        let mut random = drbg::Drbg::new(&[&[seed]]);
+        let input = [vec![0x11], vec![input; 63]].concat();
+        let (result, trace) = traced(|| keys[key].apply(&mut random, &input));
+        assert!(result.is_some());
+        trace
+    };
+    let traces = [(0, 0, 1), (0, 0xff, 2), (1, 0x5a, 3)].map(apply);
+    table.row("RSA-512 private operation: key, input, blinding", &traces, false);
+}
+
+/// ECDSA and ECDH with P-256, whole commands.
+fn curves(table: &mut Table) {
+    let mut tpm = started();
+    let keys = [1, 2].map(|number| {
+        let unique = EccPoint { x: EccParameter::new(&[number]).unwrap(), y: EccParameter::default() };
+        // signs and decrypts, unrestricted.
+        let attributes = ObjectAttributes::from_bits(0x6_0472);
+        let PublicKind::Ecc { parms, .. } = templates::ak_p256().kind else { unreachable!() };
+        let parms = EccParms { scheme: AsymScheme::Null, ..parms };
+        let public = Public { attributes, kind: PublicKind::Ecc { parms, unique }, ..templates::ak_p256() };
+        let bytes = succeed(&mut tpm, &command::create_primary(rh::OWNER, &public));
+        let created = response::parse_create_primary(&bytes).unwrap();
+        let PublicKind::Ecc { unique, .. } = created.public.kind else { unreachable!() };
+        (created.handle, unique)
+    });
+    let sign = |key: Handle, digest: u8| {
+        let command = Builder::with_empty_auth(cc::SIGN, &[key], 1).params(|w| {
+            w.tpm2b(&[digest; 32]);
+            w.put(&AsymScheme::Ecdsa(HashAlg::Sha256));
+            // No ticket: TPM_ST_HASHCHECK, TPM_RH_NULL.
+            w.bytes(&[0x80, 0x24, 0x40, 0, 0, 7, 0, 0]);
+        });
+        command.build()
+    };
+    succeed(&mut tpm, &sign(keys[0].0, 9));
+    let traces = [(0, 1), (1, 0xff)].map(|(key, digest)| execute(&mut tpm, &sign(keys[key].0, digest), true));
+    table.row("TPM2_Sign with ECDSA and P-256: key, digest, nonce", &traces, false);
+    let z_gen = |key: Handle, point: &EccPoint| {
+        Builder::with_empty_auth(cc::ECDH_ZGEN, &[key], 1).params(|w| w.sized(|w| w.put(point))).build()
+    };
+    succeed(&mut tpm, &z_gen(keys[0].0, &keys[1].1));
+    let traces = [0, 1].map(|key| execute(&mut tpm, &z_gen(keys[key].0, &keys[0].1), true));
+    table.row("TPM2_ECDH_ZGen with P-256: key", &traces, false);
+}
+
+/// Sealed data with a password of 16 octets and its Name; not protected against dictionary attacks, which counts tries.
+fn sealed(tpm: &mut Tpm) -> (Handle, Vec<u8>) {
     let kind = PublicKind::KeyedHash { scheme: Default::default(), unique: Default::default() };
     let attributes = ObjectAttributes::from_bits(0x452);
     let public = Public { attributes, kind, ..templates::ak_p256() };
@@ -243,24 +452,6 @@ fn sealed(tpm: &mut Tpm) -> Handle {
         w.tpm2b(&[]);
         w.u32(0);
     });
-    response::parse(&tpm.execute(0, &command.build()), true).unwrap().handle.unwrap()
-}
-
-/// Encoded messages that are wrong in their first octet, their label, before the message, and everywhere.
-fn wrong_oaep() -> Vec<Vec<u8>> {
-    // Masks make of these what looks random, and begins otherwise than a message.
-    [0x01, 0x00, 0x02, 0x7f].into_iter().map(|first| [&[first][..], &[first ^ 0x3c; SIZE - 1]].concat()).collect()
-}
-
-/// Encoded messages that have a wrong type, another, no end of the filler, and too early a one.
-fn wrong_rsaes() -> Vec<Vec<u8>> {
-    let with = |first: [u8; 2], zero: Option<usize>| {
-        let mut encoded = vec![0xa5; SIZE];
-        encoded[..2].copy_from_slice(&first);
-        if let Some(at) = zero {
-            encoded[at] = 0;
-        }
-        encoded
-    };
-    vec![with([0, 1], Some(100)), with([1, 2], Some(20)), with([0, 2], None), with([0, 2], Some(5))]
+    let created = response::parse_create_primary(&succeed(tpm, &command.build())).unwrap();
+    (created.handle, created.public.name().as_bytes().to_vec())
 }
