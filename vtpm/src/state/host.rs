@@ -106,7 +106,7 @@ struct Sealed {
 }
 
 impl Sealed {
-    #[cfg_attr(not(feature = "host-tpm"), expect(dead_code, reason = "only a host's TPM makes one"))]
+    #[cfg_attr(not(any(feature = "host-tpm", test)), expect(dead_code, reason = "only a host's TPM makes one"))]
     fn to_bytes(&self) -> Vec<u8> {
         let mut w = Writer::from_vec(Vec::new());
         w.bytes(MAGIC);

@@ -105,11 +105,11 @@ pub(crate) fn z_gen_2phase(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(),
     }
     let private = key.ecc().ok_or(rc::KEY.handle(1))?;
     let number = tpm.commitments.open(count, parms.curve, &[]).ok_or(rc::VALUE.parameter(4))?;
-    let z1 = private.multiply(&fixed).ok_or(rc::NO_RESULT)?;
-    let z2 = number.multiply(&ephemeral).ok_or(rc::NO_RESULT)?;
+    let z1 = private.share(&fixed).ok_or(rc::NO_RESULT)?;
+    let z2 = number.share(&ephemeral).ok_or(rc::NO_RESULT)?;
     tpm.commitments.end(count);
     let out = call.out();
-    out.sized(|w| w.put(&z1));
-    out.sized(|w| w.put(&z2));
+    out.sized(|w| w.put(&*z1));
+    out.sized(|w| w.put(&*z2));
     Ok(())
 }

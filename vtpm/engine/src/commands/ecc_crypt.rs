@@ -44,7 +44,7 @@ pub(crate) fn ecc_encrypt(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), 
     let alg = select(parms.kdf, wanted).ok_or(rc::SCHEME.parameter(2))?;
     let private = PrivateKey::generate(parms.curve, &mut tpm.random).ok_or(rc::NO_RESULT)?;
     let c1 = private.point().ok_or(rc::NO_RESULT)?;
-    let z = private.multiply(unique).ok_or(rc::KEY.handle(1))?;
+    let z = private.share(unique).ok_or(rc::KEY.handle(1))?;
     let mut c2 = plain.to_vec();
     mask(alg, &z, &mut c2);
     let out = call.out();
@@ -69,7 +69,7 @@ pub(crate) fn ecc_decrypt(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), 
     }
     let alg = select(parms.kdf, wanted).ok_or(rc::SCHEME.parameter(4))?;
     let private = key.ecc().ok_or(rc::KEY.handle(1))?;
-    let z = private.multiply(&c1).ok_or(rc::ECC_POINT.parameter(1))?;
+    let z = private.share(&c1).ok_or(rc::ECC_POINT.parameter(1))?;
     let mut plain = Zeroizing::new(c2.to_vec());
     mask(alg, &z, &mut plain);
     if !bool::from(check_value(alg, &z, &plain).ct_eq(&c3)) {

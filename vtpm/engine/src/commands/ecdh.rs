@@ -36,10 +36,10 @@ pub(crate) fn key_gen(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> 
         return Err(rc::KEY.handle(1));
     };
     let private = PrivateKey::generate(parms.curve, &mut tpm.random).ok_or(rc::NO_RESULT)?;
-    let z = private.multiply(unique).ok_or(rc::KEY.handle(1))?;
+    let z = private.share(unique).ok_or(rc::KEY.handle(1))?;
     let point = private.point().ok_or(rc::NO_RESULT)?;
     let out = call.out();
-    out.sized(|w| w.put(&z));
+    out.sized(|w| w.put(&*z));
     out.sized(|w| w.put(&point));
     Ok(())
 }
@@ -63,8 +63,8 @@ pub(crate) fn z_gen(tpm: &mut Tpm, call: &mut Call<'_, '_>) -> Result<(), Rc> {
         return Err(rc::ECC_POINT.parameter(1));
     }
     let private = key.ecc().ok_or(rc::KEY.handle(1))?;
-    let z = private.multiply(&point).ok_or(rc::ECC_POINT.parameter(1))?;
-    call.out().sized(|w| w.put(&z));
+    let z = private.share(&point).ok_or(rc::ECC_POINT.parameter(1))?;
+    call.out().sized(|w| w.put(&*z));
     Ok(())
 }
 

@@ -11,6 +11,7 @@ mod share;
 #[cfg(test)]
 mod tests;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bulla_tpm_types::{AsymScheme, EccParameter, EccPoint, HashAlg, Rc, SignatureValue, ecc, rc};
@@ -121,6 +122,30 @@ impl PrivateKey {
     /// The product of the key and a point: Z of ECDH; `None` when the point is not on the key's curve.
     pub(crate) fn multiply(&self, point: &EccPoint) -> Option<EccPoint> {
         with_key!(self, key => group::multiply(key, point))
+    }
+
+    /// [`multiply`](Self::multiply) for a point that two parties share and nobody else may know.
+    pub(crate) fn share(&self, point: &EccPoint) -> Option<SharedPoint> {
+        self.multiply(point).map(|z| SharedPoint(Box::new(z)))
+    }
+}
+
+/// Z of ECDH, on the heap so that moving it leaves no copy behind. Wiped when it is dropped.
+pub(crate) struct SharedPoint(Box<EccPoint>);
+
+impl core::ops::Deref for SharedPoint {
+    type Target = EccPoint;
+
+    fn deref(&self) -> &EccPoint {
+        &self.0
+    }
+}
+
+impl Drop for SharedPoint {
+    fn drop(&mut self) {
+        *self.0 = EccPoint::default();
+        // A point has no pointers to look behind, so this write is all; it must not be left out as one that nobody reads.
+        zeroize::optimization_barrier(&*self.0);
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn open(key: &Key, purpose: Purpose, secret: &[u8]) -> Result<Secret,
     };
     let (private, alg) = (key.ecc().ok_or(rc::KEY)?, key.public.name_alg.ok_or(rc::KEY)?);
     let ephemeral = EccPoint::from_bytes(secret).map_err(|e| e.rc())?;
-    let z = private.multiply(&ephemeral).ok_or(rc::ECC_POINT)?;
+    let z = private.share(&ephemeral).ok_or(rc::ECC_POINT)?;
     derive(alg, parms.curve, &z, purpose, &ephemeral, unique)
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn share(random: &mut Drbg, key: &Key, purpose: Purpose) -> Result<(S
     let alg = key.public.name_alg.ok_or(rc::KEY)?;
     let private = PrivateKey::generate(parms.curve, random).ok_or(rc::FAILURE)?;
     let ephemeral = private.point().ok_or(rc::FAILURE)?;
-    let z = private.multiply(unique).ok_or(rc::ECC_POINT)?;
+    let z = private.share(unique).ok_or(rc::ECC_POINT)?;
     Ok((derive(alg, parms.curve, &z, purpose, &ephemeral, unique)?, ephemeral))
 }
 

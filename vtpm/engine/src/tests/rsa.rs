@@ -176,7 +176,7 @@ fn data_are_encrypted_and_decrypted() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     /// Whatever fits comes back; without padding as a number of the modulus' length. What does not fit is refused, for what
     /// it is.
