@@ -17,8 +17,9 @@ const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
 const EACH_BOOT: [&str; 4] =
     ["the driver", "PCRs: the kernel and tpm2_pcrread agree", "the log: replayed, it gives the PCRs", "IMA"];
-const FIRST_BOOT: [&str; 16] = [
+const FIRST_BOOT: [&str; 17] = [
     "random numbers",
+    "dictionary attacks",
     "a quote by an ECC key",
     "a quote by an RSA key",
     "a credential is activated",
