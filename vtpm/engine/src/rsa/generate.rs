@@ -89,7 +89,7 @@ fn search(start: &BoxedUint, e: u32, (small, wanted): Search<'_>) -> Option<Zero
 /// Rounds of Miller and Rabin's test after the first, for candidates drawn at random: more than FIPS 186-5, table
 /// B.1, asks for an error below that of guessing the key.
 fn rounds(bits: u32) -> usize {
-    if bits < 1024 { 8 } else { 5 }
+    if bits < 1024 { 7 } else { 4 }
 }
 
 #[cfg(test)]
