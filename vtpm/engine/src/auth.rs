@@ -217,7 +217,13 @@ fn check_form(tpm: &Tpm, command: &Command, session: &Sent<'_>, before: &[Sent<'
         true => taken(A::AUDIT) || loaded.kind != SessionKind::Hmac,
         false => session.attributes.intersects(A::AUDIT_EXCLUSIVE.with(A::AUDIT_RESET)),
     };
-    if wrong { Err(rc::ATTRIBUTES.session(number)) } else { Ok(()) }
+    if wrong {
+        return Err(rc::ATTRIBUTES.session(number));
+    }
+    // The first use for audit, and one that begins anew, make the session exclusive, whatever it was before.
+    let goes_on = session.has(A::AUDIT) && loaded.audit.is_some() && !session.has(A::AUDIT_RESET);
+    let exclusive = tpm.sessions.exclusive_audit == Some(session.handle);
+    if goes_on && session.has(A::AUDIT_EXCLUSIVE) && !exclusive { Err(rc::EXCLUSIVE) } else { Ok(()) }
 }
 
 /// Checks a session's use and its authorization.
@@ -259,10 +265,6 @@ fn check_one(
         let bound_scope = session.bound.as_ref().map_or(DaScope::Exempt, |b| b.scope);
         tpm.lockout.check(bound_scope)?;
         if this.has(A::AUDIT) {
-            let exclusive = tpm.sessions.exclusive_audit == Some(this.handle);
-            if this.has(A::AUDIT_EXCLUSIVE) && !exclusive && session.audit.is_some() {
-                return Err(rc::EXCLUSIVE);
-            }
             used.cp_hash = Some(request.cp_hash(session.hash));
         }
         // A session that authorizes nothing must have another use.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bulla_vtpm_engine::Tpm;
 
 use super::command::{Cmd, Note};
+use super::peers::Swtpm;
 
 /// What an object is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,9 @@ pub(crate) struct Object {
     pub(crate) same: bool,
 }
 
+/// A created object: its parent, kind and authValue, and what each TPM has answered.
+type Created = (u32, Kind, Vec<u8>, [Vec<u8>; 2]);
+
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     /// Transient and persistent.
@@ -40,7 +44,7 @@ pub(crate) struct Model {
     pub(crate) nv: Vec<u32>,
     auths: BTreeMap<u32, Vec<u8>>,
     /// TPM2B_PRIVATE and TPM2B_PUBLIC under a parent.
-    pub(crate) created: Vec<(u32, Kind, Vec<u8>, [Vec<u8>; 2])>,
+    pub(crate) created: Vec<Created>,
     /// Saved contexts, and of what.
     pub(crate) contexts: Vec<(u32, [Vec<u8>; 2])>,
     /// Policy sessions whose digests are not the same in both TPMs.
@@ -126,8 +130,13 @@ impl Model {
     }
 
     /// Forgets what is no longer there, and notices what is there unexpectedly.
-    pub(crate) fn sync(&mut self, ours: &mut Tpm) {
-        let mut listed = |first| handles(|c| ours.execute(0, c), first);
+    pub(crate) fn sync(&mut self, ours: &mut Tpm, swtpm: &mut Swtpm) {
+        // Both are asked, since a command without an audit session ends an exclusive one.
+        let mut ask = |c: &[u8]| {
+            swtpm.run(c);
+            ours.execute(0, c)
+        };
+        let mut listed = |first| handles(&mut ask, first);
         let objects = [listed(0x8000_0000), listed(0x8100_0000)].concat();
         self.objects.retain(|o| objects.contains(&o.handle));
         for handle in objects {

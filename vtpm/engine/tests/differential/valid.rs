@@ -351,8 +351,9 @@ fn usual(g: &mut Generator, cmd: Cmd) -> Cmd {
             cmd.auth(g.object(&[Kind::RsaSign])).sized(&data).hex(g.rng.pick(&["0010 0000", "0015 0000", "0017 000b 0000", "0017 0004 0002 6100", "0014 000b 0000"]))
         }
         0x15b => {
-            let auth = g.password();
-            cmd.auth(g.object(&[Kind::Hmac])).sized(&auth).hex(g.rng.pick(&["0010", "000b"])).note(Note::Object(Kind::HashSequence, trimmed(&auth), true))
+            let (auth, key) = (g.password(), g.object(&[Kind::Hmac]));
+            let same = g.model.object(key).is_some_and(|o| o.same);
+            cmd.auth(key).sized(&auth).hex(g.rng.pick(&["0010", "000b"])).note(Note::Object(Kind::HashSequence, trimmed(&auth), same))
         }
         0x15c => {
             let (sequence, data) = (g.object(&[Kind::HashSequence, Kind::EventSequence]), g.data());
