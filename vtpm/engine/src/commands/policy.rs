@@ -33,9 +33,11 @@ impl Session {
     /// Fixes something of the command. The three things that can be fixed exclude each other.
     ///
     /// # Errors
-    /// TPM_RC_CPHASH when something else is fixed already.
+    /// TPM_RC_CPHASH when something else is fixed already. The same once more is no matter, but for Names: the field has to
+    /// be empty then (Part 3, 23.14).
     pub(crate) fn fix(&mut self, fixed: Fixed) -> Result<(), Rc> {
-        if self.policy.fixed != Fixed::Nothing && self.policy.fixed != fixed {
+        let again = self.policy.fixed == fixed && !matches!(fixed, Fixed::NameHash(_));
+        if self.policy.fixed != Fixed::Nothing && !again {
             return Err(rc::CPHASH);
         }
         self.policy.fixed = fixed;
