@@ -186,7 +186,8 @@ pub(super) fn read_sized_object(r: &mut Reader<'_>, hierarchy: Handle) -> Result
         let name = public.name();
         let qualified_name = r.get()?;
         let (mut auth, mut private) = (AuthValue::default(), None);
-        if r.rest() == [0, 0] {
+        // A sensitive area is never empty. What comes after an object in a list may be another.
+        if r.rest().starts_with(&[0, 0]) {
             r.u16("context")?;
         } else {
             let at = r.clone();

@@ -72,19 +72,24 @@ impl Hasher {
 
     /// Reads what [`Hasher::save`] has written.
     pub fn restore(r: &mut Reader<'_>) -> Result<Self, Error> {
-        fn state<H: SerializableState>(r: &mut Reader<'_>) -> Result<H, Error> {
+        /// `counted`: where the number of blocks ends, which comes after the chaining value, little-endian. The digest has
+        /// the number of bits, which must not overflow.
+        fn state<H: SerializableState>(r: &mut Reader<'_>, counted: usize) -> Result<H, Error> {
             let at = r.clone();
             let bad = || at.error(ErrorKind::Value, "hash state");
             let size = size_of::<sha2::digest::common::hazmat::SerializedState<H>>();
             let bytes = r.take(size, "hash state")?;
+            if bytes.get(counted - 2..counted) != Some(&[0, 0]) {
+                return Err(bad());
+            }
             let bytes = bytes.try_into().map_err(|_| bad())?;
             H::deserialize(bytes).map_err(|_| bad())
         }
         Ok(match HashAlg::unmarshal(r)? {
-            HashAlg::Sha1 => Self::Sha1(state(r)?),
-            HashAlg::Sha256 => Self::Sha256(state(r)?),
-            HashAlg::Sha384 => Self::Sha384(state(r)?),
-            HashAlg::Sha512 => Self::Sha512(state(r)?),
+            HashAlg::Sha1 => Self::Sha1(state(r, 20 + 8)?),
+            HashAlg::Sha256 => Self::Sha256(state(r, 32 + 8)?),
+            HashAlg::Sha384 => Self::Sha384(state(r, 64 + 16)?),
+            HashAlg::Sha512 => Self::Sha512(state(r, 64 + 16)?),
         })
     }
 

@@ -27,7 +27,7 @@ pub use measured::{eventlog, evidence, expected, policy};
 pub use state_file::vtpm_state_file;
 pub use swtpm::swtpm_control;
 pub use tpm::tpm_types;
-pub use vtpm::{successes, tpm_command, vtpm_state};
+pub use vtpm::{succeeded, tpm_command, vtpm_state};
 pub use wire::{agent_line, channel, vtpm_frame};
 
 /// The body of a target.

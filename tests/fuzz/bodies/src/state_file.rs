@@ -122,7 +122,8 @@ impl Case {
     }
 
     fn store(&mut self, store: &Option<Store>, permanent: &[u8], volatile: &[u8]) {
-        let Some(store) = store else { return };
+        // An empty state stands for none, and no TPM has one.
+        let Some(store) = store.as_ref().filter(|_| !permanent.is_empty()) else { return };
         store.suspend(permanent, volatile).expect("it fits");
         self.stored.push((permanent.to_vec(), volatile.to_vec()));
     }

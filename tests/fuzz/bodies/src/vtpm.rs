@@ -24,12 +24,12 @@ const MAX_STEPS: usize = 64;
 ///
 /// A string is a 16-bit length and that many bytes. The TPM is started first. Answers whether a command succeeded.
 pub fn tpm_command(bytes: &[u8]) -> bool {
-    successes(bytes) > 0
+    !succeeded(bytes).is_empty()
 }
 
-/// How many commands of an input of [`tpm_command`] succeed.
+/// The codes of the commands in an input of [`tpm_command`] that succeed, in their order.
 #[must_use]
-pub fn successes(bytes: &[u8]) -> usize {
+pub fn succeeded(bytes: &[u8]) -> Vec<u32> {
     let platform = Platform::default();
     let mut script = Script::new(bytes);
     let mut tpm = if script.byte().is_some_and(|kind| kind & 1 == 1) {
@@ -40,11 +40,11 @@ pub fn successes(bytes: &[u8]) -> usize {
         tpm
     };
     let steps = (0..MAX_STEPS).map_while(|_| step(&mut tpm, &platform, &mut script));
-    let successes = steps.filter(|success| *success).count();
+    let succeeded = steps.flatten().collect();
     // Whatever was done to it: its state is one, and a TPM that is switched off and on works.
     suspend(&mut tpm, &platform);
     power_cycle(&mut tpm, &platform);
-    successes
+    succeeded
 }
 
 /// A TPM's state, in one of three ways by the first byte, modulo 3.
@@ -116,14 +116,10 @@ fn suspend(tpm: &mut Tpm, platform: &Platform) {
     *tpm = again;
 }
 
-fn step(tpm: &mut Tpm, platform: &Platform, script: &mut Script<'_>) -> Option<bool> {
+/// Takes a step. The code of a command that succeeded; `None` when the script ends.
+fn step(tpm: &mut Tpm, platform: &Platform, script: &mut Script<'_>) -> Option<Option<u32>> {
     let kind = script.byte()? % 12;
-    match kind {
-        0 => tpm.init(),
-        1 => tpm.hash_start(),
-        2 => tpm.hash_data(script.sized()?),
-        3 => assert!(matches!(tpm.hash_end().len(), 0..=4)),
-        4 => platform.pass_seconds(u16::from_be_bytes(script.array()?)),
+    let (locality, command) = match kind {
         5 | 6 => {
             let locality = script.byte()?;
             let mut command = script.sized()?.to_vec();
@@ -131,16 +127,24 @@ fn step(tpm: &mut Tpm, platform: &Platform, script: &mut Script<'_>) -> Option<b
             if let (6, Some(field)) = (kind, command.get_mut(2..6)) {
                 field.copy_from_slice(&size.to_be_bytes());
             }
-            return Some(check_response(&platform.execute(tpm, locality, &command)));
+            (locality, command)
         }
-        7 => suspend(tpm, platform),
+        8.. => (script.byte()?, described::read(script)?),
         _ => {
-            let locality = script.byte()?;
-            let command = described::read(script)?;
-            return Some(check_response(&platform.execute(tpm, locality, &command)));
+            match kind {
+                0 => tpm.init(),
+                1 => tpm.hash_start(),
+                2 => tpm.hash_data(script.sized()?),
+                3 => assert!(matches!(tpm.hash_end().len(), 0..=4)),
+                4 => platform.pass_seconds(u16::from_be_bytes(script.array()?)),
+                _ => suspend(tpm, platform),
+            }
+            return Some(None);
         }
-    }
-    Some(false)
+    };
+    let success = check_response(&platform.execute(tpm, locality, &command));
+    let code = command.get(6..).and_then(|rest| rest.first_chunk()).map(|code| u32::from_be_bytes(*code));
+    Some(code.filter(|_| success))
 }
 
 /// Part 1, 18.4 and Part 3, 5.2: header and size; an error has nothing else, and only a bad tag has the old tag.

@@ -1,9 +1,31 @@
 //! Every file of the corpus, through the target it belongs to.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use bulla_fuzz_bodies::described::CODES;
 use bulla_fuzz_bodies::{Body, TARGETS};
+use bulla_tpm_types::cc;
+
+/// Commands that need what no description has: a policy for the ADMIN role, physical presence, or something that the TPM has
+/// made or signed. And what is no command.
+const WITHOUT_SUCCESS: [u32; 14] = [
+    cc::NV_UNDEFINE_SPACE_SPECIAL,
+    cc::PP_COMMANDS,
+    cc::NV_CHANGE_AUTH,
+    cc::ACTIVATE_CREDENTIAL,
+    cc::CERTIFY_CREATION,
+    cc::OBJECT_CHANGE_AUTH,
+    cc::IMPORT,
+    cc::LOAD,
+    cc::CONTEXT_LOAD,
+    cc::POLICY_TICKET,
+    cc::VERIFY_SIGNATURE,
+    cc::PCR_SET_AUTH_VALUE,
+    cc::ECC_DECRYPT,
+    0x1ff,
+];
 
 /// Largest file that belongs into the corpus.
 const MAX_SEED: usize = 4096;
@@ -60,14 +82,18 @@ replays!(
     swtpm_control
 );
 
-/// A seed that no command of succeeds shows nothing of the commands in it.
+/// The seeds begin behind the checks of nearly every command: it succeeds in one of them.
 #[test]
-fn commands_of_every_seed_succeed() {
+fn commands_succeed_in_a_seed() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus/tpm_command");
+    let mut missing: BTreeSet<u32> = CODES.into_iter().collect();
     for entry in fs::read_dir(folder).expect("a folder of seeds") {
         let path = entry.expect("a file").path();
-        let successes = bulla_fuzz_bodies::successes(&fs::read(&path).expect("readable"));
-        eprintln!("{}: {successes} commands succeed", path.display());
-        assert!(successes > 0, "{}", path.display());
+        let succeeded = bulla_fuzz_bodies::succeeded(&fs::read(&path).expect("readable"));
+        eprintln!("{}: {succeeded:x?}", path.display());
+        succeeded.iter().for_each(|code| {
+            missing.remove(code);
+        });
     }
+    assert!(missing.iter().eq(&WITHOUT_SUCCESS), "{missing:x?}");
 }

@@ -316,7 +316,8 @@ fn duplicates() -> Vec<Vec<u8>> {
             1,
             &format!("() (0025 000b 00060040 () 0006 0080 0043 {DIGEST}) ((0025 () {DIGEST} {IV})) () 0010"),
         ),
-        step(cc::POLICY_DUPLICATION_SELECT, &[TRIAL], 0, "(6162) (6162) 01"),
+        step(cc::POLICY_RESTART, &[TRIAL], 0, ""),
+        step(cc::POLICY_DUPLICATION_SELECT, &[TRIAL], 0, &format!("(000b{0}) (000b{0}) 01", &DIGEST[1..65])),
     ]
 }
 
