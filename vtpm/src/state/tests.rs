@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use bulla_vtpm_client::Exit;
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
